@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vhost-blk: what the files of the driver share.
+ *
+ * A request goes round once:
+ *
+ *   blk_queue.c    takes a descriptor chain off the ring,
+ *   blk_request.c  turns it into a checked request,
+ *   blk_bio.c      carries it out with bios,
+ *   blk_queue.c    writes its status and puts it into the used ring.
+ *
+ * blk.c is the device around it: open, ioctls, the disk, release.
+ *
+ * Lock order: vhost_dev.mutex, then vhost_virtqueue.mutex, then
+ * vhost_blk.info_lock. A worker takes no vhost_dev.mutex, so an ioctl may wait
+ * for it with that one held, but never with a virtqueue's.
+ */
+#ifndef _VHOST_BLK_H
+#define _VHOST_BLK_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/llist.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "vhost.h"
+#include "blk_request.h"
+
+/* Pages of a request whose bio needs no allocation: 32 KiB of them. */
+#define VHOST_BLK_INLINE_VECS	8
+
+/* A queue never has more requests in flight, whatever its ring holds. */
+#define VHOST_BLK_MAX_REQS	1024
+
+/*
+ * What a pass may take off a ring before the worker turns to its other queues:
+ * requests, and bytes of their data or ranges.
+ */
+#define VHOST_BLK_WEIGHT	256
+#define VHOST_BLK_BYTE_WEIGHT	(16 << 20)
+
+/* Used entries that are published with one update of the used index. */
+#define VHOST_BLK_USED_BATCH	64U
+
+/* The request types that are counted. */
+#define VHOST_BLK_NR_STATS	(VHOST_BLK_STAT_OTHER + 1)
+
+/* The disk being served. Set up before it is visible, then read only. */
+struct vhost_blk_disk {
+	struct file *file;
+	struct block_device *bdev;
+	struct eventfd_ctx *stop_ctx;	/* may be NULL */
+	u64 capacity;			/* sectors, as advertised */
+	u32 flags;			/* VHOST_BLK_BACKEND_* */
+	u32 block_size;			/* bytes, as advertised */
+	u32 max_discard_sectors;
+	u32 max_discard_seg;
+	u32 max_write_zeroes_sectors;
+	u32 max_write_zeroes_seg;
+};
+
+/* One bio of a request. The bio is last: bio_alloc_bioset() pads in front. */
+struct vhost_blk_bio {
+	struct vhost_blk_bio *next;
+	struct bio bio;
+};
+
+/*
+ * A request is
+ *   FREE       on vhost_blk_vq.free; virtqueue mutex
+ *   PARSED     on the batch of one pass; that pass alone
+ *   SUBMITTED  @pending bios with the block layer; only end_io may touch it
+ *   DONE       on vhost_blk_vq.done or .pass_done; whoever takes the list, with
+ *              the virtqueue mutex, and then PARSED again (a large request's
+ *              next window) or FREE
+ */
+struct vhost_blk_req {
+	struct llist_node done_node;
+	struct vhost_blk_req *next;
+	struct vhost_blk_vq *bvq;
+	const struct vhost_blk_disk *disk;
+	atomic_t pending;
+	int error;			/* the first blk_status_t of the window */
+	u32 head;
+	u8 generation;
+	bool bounced;			/* data goes through pages of ours */
+	bool zero_pages;		/* zeroes are written, not asked for */
+	bool write_through;
+	bool flushing;			/* data is done, the cache is not yet */
+	bool inline_busy;
+	bool log_on;
+
+	struct vhost_blk_cmd cmd;
+	u64 done;			/* bytes of windows that are complete */
+	u64 window;			/* bytes of the present window */
+	struct vhost_blk_cursor window_start;
+	struct iovec *iov;		/* a copy, if the ring's may not be used */
+
+	struct vhost_log *log;		/* a copy, if data is to be logged */
+	u32 log_num;
+	u64 log_status;			/* guest physical address */
+
+	struct vhost_blk_bio *bios;
+	struct vhost_blk_bio *last_bio;
+	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
+	struct vhost_blk_bio inline_bio;
+};
+
+/* Written under the virtqueue mutex, read without. */
+struct vhost_blk_counters {
+	u64 requests[VHOST_BLK_NR_STATS];
+	u64 bytes[VHOST_BLK_NR_STATS];
+	u64 failed[VHOST_BLK_NR_STATS];
+	u64 reclaimed;
+	u64 kicks;
+	u64 signals;
+	u64 ring_errors;
+};
+
+struct vhost_blk_vq {
+	struct vhost_virtqueue vq;
+	struct vhost_blk *blk;
+
+	/* Guarded by vq.mutex. */
+	struct vhost_blk_req *reqs;
+	unsigned int nr_reqs;
+	struct vhost_blk_req *free;
+	unsigned int in_flight[2];	/* by generation, read without the mutex */
+	u8 generation;
+	bool active;			/* counted in vhost_blk.active */
+	bool failed;			/* takes nothing until it is set up anew */
+	bool write_through;
+	bool no_write_zeroes[2];	/* the device refused: without, with unmap */
+	unsigned int bounce_pages;	/* in use */
+	u8 serial[VHOST_BLK_SERIAL_LEN];
+	struct vhost_blk_counters counters;
+	unsigned int nr_used;		/* collected, not in the ring yet */
+	unsigned int nr_retired[2];	/* of these, taken off in_flight next */
+	struct vring_used_elem used[VHOST_BLK_USED_BATCH];
+
+	/*
+	 * The task that will look at @done before it goes to sleep, if any. It
+	 * alone touches @pass_done.
+	 */
+	struct task_struct *pass_task;
+	struct vhost_blk_req *pass_done;
+
+	/* Any context. */
+	struct llist_head done;
+	struct vhost_work done_work;
+	struct work_struct orphan_work;	/* instead, with a dead worker */
+};
+
+struct vhost_blk {
+	struct vhost_dev dev;
+	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_QUEUES];
+	struct vhost_blk_vq *queues;
+
+	/* Guarded by dev.mutex. */
+	struct vhost_blk_disk *disk;
+	bool stopped;			/* but @disk may be in use still */
+
+	bool closing;			/* large requests need not be finished */
+	bool stopping;			/* signal stop_ctx when @active is 0 */
+	atomic_t active;		/* queues started and not yet drained */
+	wait_queue_head_t wait;		/* for in_flight and @active */
+
+	/* Guarded by info_lock, for fdinfo, which must not wait. */
+	spinlock_t info_lock;
+	char disk_name[BDEVNAME_SIZE];
+};
+
+/* blk_queue.c */
+extern struct workqueue_struct *vhost_blk_workqueue;
+void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq);
+int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq);
+int vhost_blk_start_queue(struct vhost_blk_vq *bvq,
+			  struct vhost_blk_disk *disk);
+bool vhost_blk_wake_queue(struct vhost_blk_vq *bvq);
+void vhost_blk_stop_queue(struct vhost_blk_vq *bvq);
+void vhost_blk_free_queue(struct vhost_blk_vq *bvq);
+void vhost_blk_request_done(struct vhost_blk_req *req);
+
+static inline unsigned int vhost_blk_in_flight(const struct vhost_blk_vq *bvq)
+{
+	return READ_ONCE(bvq->in_flight[0]) + READ_ONCE(bvq->in_flight[1]);
+}
+
+/* blk_bio.c */
+int vhost_blk_bio_init(void);
+void vhost_blk_bio_exit(void);
+bool vhost_blk_start_request(struct vhost_blk_req *req);
+bool vhost_blk_continue_request(struct vhost_blk_req *req);
+void vhost_blk_submit_request(struct vhost_blk_req *req);
+void vhost_blk_abandon_request(struct vhost_blk_req *req);
+
+#endif /* _VHOST_BLK_H */

@@ -1,0 +1,627 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vhost-blk: a checked request becomes bios.
+ *
+ * A request is carried out in windows, one after the other, so that what one
+ * request pins, allocates and queues is bounded, whatever its size. Nearly all
+ * requests are one window of one bio, which the request itself holds. Larger
+ * windows take more bios if there is memory for them and are shorter if not.
+ *
+ * Everything here but end_io runs in a vhost worker, in the owner's address
+ * space, or (vhost_blk_abandon_request()) where guest memory is out of reach.
+ */
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/mm.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <uapi/linux/virtio_blk.h>
+
+#include "blk.h"
+
+/*
+ * Bytes of a window: what a request pins at most. A multiple of any block, and
+ * of pages no more than one bio describes.
+ */
+#define VHOST_BLK_WINDOW	SZ_1M
+
+/*
+ * Pages that bounce for one queue, 4 MiB of them. Beyond that a request gets one
+ * page at a time, so that it goes on, but a driver of misaligned buffers cannot
+ * have the host's memory.
+ */
+#define VHOST_BLK_BOUNCE_PAGES	1024U
+
+/* Pages pinned by one call: what fits on the stack without hurting. */
+#define VHOST_BLK_PIN_BATCH	32U
+
+/* Memory of the guest's size and choice: charged, and not worth a warning. */
+#define VHOST_BLK_GFP		(GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
+
+static struct bio_set vhost_blk_bio_set;
+
+static bool vhost_blk_is_read(const struct vhost_blk_req *req)
+{
+	return req->cmd.type == VHOST_BLK_STAT_READ;
+}
+
+static bool vhost_blk_is_range(const struct vhost_blk_req *req)
+{
+	return req->cmd.type == VHOST_BLK_STAT_DISCARD ||
+	       req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES;
+}
+
+static void vhost_blk_end_io(struct bio *bio)
+{
+	struct vhost_blk_req *req = bio->bi_private;
+
+	if (unlikely(bio->bi_status))
+		cmpxchg(&req->error, 0,
+			(__force int)bio->bi_status);
+	if (atomic_dec_and_test(&req->pending))
+		vhost_blk_request_done(req);
+}
+
+static blk_opf_t vhost_blk_opf(const struct vhost_blk_req *req)
+{
+	if (vhost_blk_is_read(req))
+		return REQ_OP_READ;
+
+	/* wbt holds writes back that are neither synchronous nor idle. */
+	return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE |
+	       (req->write_through ? REQ_FUA : 0);
+}
+
+/*
+ * The next bio of a window, or NULL. Without memory a window ends early; since
+ * the inline bio needs none, it has at least one bio.
+ */
+static struct bio *vhost_blk_add_bio(struct vhost_blk_req *req, blk_opf_t opf,
+				     unsigned int nr_vecs)
+{
+	struct block_device *bdev = req->disk->bdev;
+	struct vhost_blk_bio *next;
+	struct bio *bio = NULL;
+
+	/* Waiting for a bio could mean to wait for one of this worker's. */
+	if (nr_vecs > VHOST_BLK_INLINE_VECS || req->inline_busy)
+		bio = bio_alloc_bioset(bdev, bio_max_segs(nr_vecs), opf,
+				       GFP_NOWAIT | __GFP_NOWARN,
+				       &vhost_blk_bio_set);
+	if (!bio) {
+		if (req->inline_busy)
+			return NULL;
+		req->inline_busy = true;
+		bio = &req->inline_bio.bio;
+		bio_init(bio, bdev, req->inline_vecs, VHOST_BLK_INLINE_VECS,
+			 opf);
+	}
+
+	bio->bi_iter.bi_sector = req->cmd.sector +
+				 ((req->done + req->window) >> SECTOR_SHIFT);
+	bio->bi_private = req;
+	bio->bi_end_io = vhost_blk_end_io;
+
+	next = container_of(bio, struct vhost_blk_bio, bio);
+	next->next = NULL;
+	if (req->bios)
+		req->last_bio->next = next;
+	else
+		req->bios = next;
+	req->last_bio = next;
+	atomic_inc(&req->pending);
+	return bio;
+}
+
+static void vhost_blk_free_bio(struct vhost_blk_req *req,
+			       struct vhost_blk_bio *this)
+{
+	if (this == &req->inline_bio) {
+		bio_uninit(&this->bio);
+		req->inline_busy = false;
+	} else {
+		bio_put(&this->bio);
+	}
+}
+
+/* The last bio got no page: do without it. */
+static void vhost_blk_drop_bio(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bio *last = req->last_bio, *this = req->bios;
+
+	if (this == last) {
+		req->bios = NULL;
+	} else {
+		while (this->next != last)
+			this = this->next;
+		this->next = NULL;
+		req->last_bio = this;
+	}
+	atomic_dec(&req->pending);
+	vhost_blk_free_bio(req, last);
+}
+
+/* How many of the pages are one piece that a single bio_vec can describe. */
+static unsigned int vhost_blk_page_run(struct page **pages, unsigned int nr)
+{
+	struct folio *folio = page_folio(pages[0]);
+	unsigned long pfn = page_to_pfn(pages[0]);
+	unsigned int i;
+
+	for (i = 1; i < nr; i++)
+		if (page_to_pfn(pages[i]) != pfn + i ||
+		    page_folio(pages[i]) != folio)
+			break;
+	return i;
+}
+
+/*
+ * Guest memory as it is. Each bio_vec starts in its first page and covers no
+ * page twice, so vhost_blk_put_pages() finds from it alone what was pinned.
+ */
+static size_t vhost_blk_add_guest_pages(struct vhost_blk_req *req,
+					struct bio *bio, size_t room)
+{
+	unsigned int gup_flags = vhost_blk_is_read(req) ? FOLL_WRITE : 0;
+	struct page *pages[VHOST_BLK_PIN_BATCH];
+	size_t offset, len, added, piece;
+	unsigned int nr, run, i;
+	void __user *addr;
+	int pinned;
+
+	len = min(vhost_blk_cursor_peek(&req->cmd.data, &addr), room);
+	offset = offset_in_page(addr);
+	nr = min3((unsigned int)DIV_ROUND_UP(offset + len, PAGE_SIZE),
+		  (unsigned int)bio->bi_max_vecs - bio->bi_vcnt,
+		  VHOST_BLK_PIN_BATCH);
+
+	pinned = pin_user_pages_fast((unsigned long)addr - offset, nr,
+				     gup_flags, pages);
+	if (pinned <= 0)
+		return 0;
+
+	added = min(len, pinned * PAGE_SIZE - offset);
+	vhost_blk_cursor_advance(&req->cmd.data, added);
+	for (i = 0, len = added; i < pinned; i += run) {
+		run = vhost_blk_page_run(pages + i, pinned - i);
+		piece = min(len, run * PAGE_SIZE - offset);
+		__bio_add_page(bio, pages[i], piece, offset);
+		len -= piece;
+		offset = 0;
+	}
+	return added;
+}
+
+/* A page of ours between the device and memory that it cannot address. */
+static size_t vhost_blk_add_bounce_page(struct vhost_blk_req *req,
+					struct bio *bio, size_t room)
+{
+	size_t len = min(room, PAGE_SIZE);
+	gfp_t gfp = VHOST_BLK_GFP | __GFP_ZERO;
+	struct page *page;
+
+	/* A window needs one page; more are not worth a search for memory. */
+	page = alloc_page(req->window ? gfp | __GFP_NORETRY : gfp);
+	if (!page)
+		return 0;
+
+	if (vhost_blk_is_read(req)) {
+		vhost_blk_cursor_skip(&req->cmd.data, len);
+	} else if (!vhost_blk_copy_from_guest(&req->cmd.data,
+					      page_address(page), len)) {
+		__free_page(page);
+		return 0;
+	}
+	__bio_add_page(bio, page, len, 0);
+	req->bvq->bounce_pages++;
+	return len;
+}
+
+static size_t vhost_blk_add_zero_page(struct bio *bio, size_t room)
+{
+	size_t len = min(room, PAGE_SIZE);
+
+	__bio_add_page(bio, ZERO_PAGE(0), len, 0);
+	return len;
+}
+
+static size_t vhost_blk_add_pages(struct vhost_blk_req *req, struct bio *bio,
+				  size_t room)
+{
+	if (req->zero_pages)
+		return vhost_blk_add_zero_page(bio, room);
+	if (req->bounced)
+		return vhost_blk_add_bounce_page(req, bio, room);
+	return vhost_blk_add_guest_pages(req, bio, room);
+}
+
+/*
+ * The ring's iovecs are gone with the next vhost_get_vq_desc(): keep those that
+ * a further window, or the copy back of a bounced read, will need.
+ */
+static bool vhost_blk_keep_iov(struct vhost_blk_req *req)
+{
+	struct vhost_blk_cursor *start = &req->window_start;
+	struct vhost_blk_cursor *data = &req->cmd.data;
+	unsigned int used = data->iov - start->iov;
+	const struct iovec *last = start->iov;
+	u64 bytes;
+
+	if (req->iov || req->zero_pages)
+		return true;
+	if (!data->left && !(req->bounced && vhost_blk_is_read(req)))
+		return true;
+
+	for (bytes = last->iov_len - start->skip; bytes < start->left;)
+		bytes += (++last)->iov_len;
+
+	req->iov = kmalloc_array(last - start->iov + 1, sizeof(*req->iov),
+				 VHOST_BLK_GFP);
+	if (!req->iov)
+		return false;
+	memcpy(req->iov, start->iov,
+	       (last - start->iov + 1) * sizeof(*req->iov));
+	start->iov = req->iov;
+	data->iov = req->iov + used;
+	return true;
+}
+
+static size_t vhost_blk_window_limit(const struct vhost_blk_req *req)
+{
+	u64 limit = min_t(u64, req->cmd.bytes - req->done, VHOST_BLK_WINDOW);
+	unsigned int pages = req->bvq->bounce_pages;
+
+	if (!req->bounced)
+		return limit;
+	pages = pages < VHOST_BLK_BOUNCE_PAGES ?
+		VHOST_BLK_BOUNCE_PAGES - pages : 1;
+	return min_t(u64, limit, pages * PAGE_SIZE);
+}
+
+/* How many vectors @room bytes need, if they are not in too many pieces. */
+static unsigned int vhost_blk_estimate_vecs(struct vhost_blk_req *req,
+					    size_t room)
+{
+	void __user *addr = NULL;
+
+	if (!req->bounced && !req->zero_pages)
+		vhost_blk_cursor_peek(&req->cmd.data, &addr);
+	return DIV_ROUND_UP(offset_in_page(addr) + room, PAGE_SIZE);
+}
+
+/* Fills one bio; false if there are no more pages to be had. */
+static bool vhost_blk_fill_bio(struct vhost_blk_req *req, struct bio *bio,
+			       size_t limit)
+{
+	while (req->window < limit && bio->bi_vcnt < bio->bi_max_vecs) {
+		size_t added = vhost_blk_add_pages(req, bio,
+						   limit - req->window);
+
+		if (!added)
+			return false;
+		req->window += added;
+	}
+	return true;
+}
+
+/*
+ * What is added are whole blocks, so a window may end anywhere. If it is memory
+ * of the guest that is missing, the next window will have nothing.
+ */
+static bool vhost_blk_build_data(struct vhost_blk_req *req)
+{
+	size_t limit = vhost_blk_window_limit(req);
+	struct bio *bio;
+
+	req->window_start = req->cmd.data;
+	while (req->window < limit) {
+		bio = vhost_blk_add_bio(req, vhost_blk_opf(req),
+					vhost_blk_estimate_vecs(req,
+								limit - req->window));
+		if (!bio)
+			break;
+		if (!vhost_blk_fill_bio(req, bio, limit)) {
+			if (!bio->bi_vcnt)
+				vhost_blk_drop_bio(req);
+			break;
+		}
+	}
+	return req->window && vhost_blk_keep_iov(req);
+}
+
+/*
+ * One bio as large as the device takes, ending where the device likes it: the
+ * helpers of the block layer would wait for a long range to be done.
+ */
+static bool vhost_blk_build_range(struct vhost_blk_req *req)
+{
+	bool discard = req->cmd.type == VHOST_BLK_STAT_DISCARD;
+	struct block_device *bdev = req->disk->bdev;
+	u64 sector = req->cmd.sector + (req->done >> SECTOR_SHIFT);
+	u64 left = (req->cmd.bytes - req->done) >> SECTOR_SHIFT;
+	u64 start = get_start_sect(bdev);
+	u32 granularity = max(bdev_logical_block_size(bdev),
+			      discard ? bdev_discard_granularity(bdev) : 0) >>
+			  SECTOR_SHIFT;
+	u64 max_sectors = discard ? bdev_max_discard_sectors(bdev) :
+				    bdev_write_zeroes_sectors(bdev);
+	u64 sectors = min3(left, max_sectors, (u64)UINT_MAX >> SECTOR_SHIFT);
+	struct bio *bio;
+	blk_opf_t opf;
+	u32 beyond;
+
+	if (sectors < left) {
+		div_u64_rem(start + sector + sectors, granularity, &beyond);
+		if (beyond < sectors)
+			sectors -= beyond;
+		sectors = round_down(sectors, bdev_logical_block_size(bdev) >>
+					      SECTOR_SHIFT);
+	}
+	if (!sectors) {
+		req->error = (__force int)BLK_STS_NOTSUPP;
+		return false;
+	}
+
+	if (discard)
+		opf = REQ_OP_DISCARD;
+	else
+		opf = REQ_OP_WRITE_ZEROES |
+		      (req->cmd.unmap ? 0 : REQ_NOUNMAP);
+	bio = vhost_blk_add_bio(req, opf, 0);
+	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
+	req->window = sectors << SECTOR_SHIFT;
+	return true;
+}
+
+/* A bare REQ_OP_FLUSH is for drivers; this is how a bio asks for one. */
+static bool vhost_blk_build_flush(struct vhost_blk_req *req)
+{
+	struct bio *bio;
+
+	bio = vhost_blk_add_bio(req, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC |
+				     REQ_IDLE, 0);
+	/* It has no place; dm-cache would send one with a sector elsewhere. */
+	bio->bi_iter.bi_sector = 0;
+	return true;
+}
+
+static bool vhost_blk_build(struct vhost_blk_req *req)
+{
+	req->window = 0;
+	req->error = 0;
+	atomic_set(&req->pending, 0);
+
+	if (req->flushing)
+		return vhost_blk_build_flush(req);
+	if (req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES &&
+	    !bdev_write_zeroes_sectors(req->disk->bdev))
+		req->zero_pages = true;
+	if (vhost_blk_is_range(req) && !req->zero_pages)
+		return vhost_blk_build_range(req);
+	return vhost_blk_build_data(req);
+}
+
+static void vhost_blk_put_pages(struct vhost_blk_req *req, struct bio *bio)
+{
+	bool dirty = vhost_blk_is_read(req);
+	unsigned int i, nr;
+
+	for (i = 0; i < bio->bi_vcnt; i++) {
+		struct bio_vec *bv = &bio->bi_io_vec[i];
+
+		if (req->zero_pages)
+			continue;
+		if (req->bounced) {
+			__free_page(bv->bv_page);
+			req->bvq->bounce_pages--;
+			continue;
+		}
+		nr = DIV_ROUND_UP(bv->bv_offset + bv->bv_len, PAGE_SIZE);
+		unpin_user_page_range_dirty_lock(bv->bv_page, nr, dirty);
+	}
+}
+
+static void vhost_blk_free_bios(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bio *next, *this;
+
+	for (this = req->bios; this; this = next) {
+		next = this->next;
+		vhost_blk_put_pages(req, &this->bio);
+		vhost_blk_free_bio(req, this);
+	}
+	req->bios = NULL;
+}
+
+static bool vhost_blk_copy_back(struct vhost_blk_req *req)
+{
+	struct vhost_blk_cursor to = req->window_start;
+	struct vhost_blk_bio *this;
+	unsigned int i;
+
+	for (this = req->bios; this; this = this->next) {
+		for (i = 0; i < this->bio.bi_vcnt; i++) {
+			struct bio_vec *bv = &this->bio.bi_io_vec[i];
+
+			if (!vhost_blk_copy_to_guest(&to,
+						     page_address(bv->bv_page),
+						     bv->bv_len))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* No further window: drop what only windows need. */
+static bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
+{
+	kfree(req->iov);
+	req->iov = NULL;
+	req->cmd.status = status;
+	return false;
+}
+
+/* Builds a window; what does not come about fails as bios would have. */
+static bool vhost_blk_build_or_fail(struct vhost_blk_req *req)
+{
+	u8 status = VIRTIO_BLK_S_IOERR;
+
+	if (vhost_blk_build(req))
+		return true;
+	if (req->error)
+		status = vhost_blk_status((__force blk_status_t)req->error);
+	vhost_blk_free_bios(req);
+	return vhost_blk_end_request(req, status);
+}
+
+/**
+ * vhost_blk_start_request - prepare the bios of a request
+ * @req: a checked request
+ *
+ * Return: true if there is something to submit, false if the request is
+ * complete and its status set.
+ */
+bool vhost_blk_start_request(struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->disk->bdev;
+	struct vhost_blk_cmd *cmd = &req->cmd;
+
+	req->done = 0;
+	req->bounced = false;
+	req->zero_pages = false;
+	req->flushing = false;
+
+	switch (cmd->type) {
+	case VHOST_BLK_STAT_READ:
+	case VHOST_BLK_STAT_WRITE:
+		/* Whole blocks can be split wherever the device wants. */
+		req->bounced = !vhost_blk_is_aligned(cmd->data,
+						     bdev_dma_alignment(bdev) |
+						     (bdev_logical_block_size(bdev) - 1));
+		break;
+	case VHOST_BLK_STAT_FLUSH:
+		if (!bdev_write_cache(bdev))
+			return false;
+		req->flushing = true;
+		return vhost_blk_build_or_fail(req);
+	case VHOST_BLK_STAT_DISCARD:
+		if (req->disk->flags & VHOST_BLK_BACKEND_DISCARD_IGNORE)
+			return false;
+		break;
+	case VHOST_BLK_STAT_WRITE_ZEROES:
+		if (req->disk->flags & VHOST_BLK_BACKEND_NO_UNMAP)
+			cmd->unmap = false;
+		req->zero_pages = req->bvq->no_write_zeroes[cmd->unmap];
+		break;
+	default:
+		return false;
+	}
+	return cmd->bytes && vhost_blk_build_or_fail(req);
+}
+
+/* FUA has no meaning for a discard or zeroes: make them stable afterwards. */
+static bool vhost_blk_needs_flush(const struct vhost_blk_req *req)
+{
+	return vhost_blk_is_range(req) && req->write_through &&
+	       !req->flushing && bdev_write_cache(req->disk->bdev);
+}
+
+/*
+ * A device that finds out that it cannot zero says so with any error, and from
+ * then on by its limit.
+ */
+static bool vhost_blk_refused_zeroing(const struct vhost_blk_req *req,
+				      blk_status_t error)
+{
+	return error && !req->zero_pages && !req->flushing &&
+	       req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES &&
+	       (error == BLK_STS_NOTSUPP ||
+		!bdev_write_zeroes_sectors(req->disk->bdev));
+}
+
+/* What was checked when the request came may have changed since. */
+static bool vhost_blk_may_continue(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->disk->bdev;
+
+	if (READ_ONCE(req->bvq->blk->closing))
+		return false;
+	if (!vhost_blk_is_read(req) && bdev_read_only(bdev))
+		return false;
+	return req->cmd.sector + (req->cmd.bytes >> SECTOR_SHIFT) <=
+	       bdev_nr_sectors(bdev);
+}
+
+/**
+ * vhost_blk_continue_request - go on when the bios of a request are complete
+ * @req: a request that vhost_blk_request_done() got
+ *
+ * Return: true if there is more to submit, false if the request is complete
+ * and its status set.
+ */
+bool vhost_blk_continue_request(struct vhost_blk_req *req)
+{
+	blk_status_t error = (__force blk_status_t)req->error;
+
+	if (!error && req->bounced && vhost_blk_is_read(req) &&
+	    !vhost_blk_copy_back(req))
+		error = BLK_STS_IOERR;
+	vhost_blk_free_bios(req);
+
+	if (vhost_blk_refused_zeroing(req, error)) {
+		/* Asking again would only fill the host's log. */
+		req->bvq->no_write_zeroes[req->cmd.unmap] = true;
+		req->zero_pages = true;
+		return vhost_blk_build_or_fail(req);
+	}
+	if (error)
+		return vhost_blk_end_request(req, vhost_blk_status(error));
+
+	req->done += req->window;
+	if (!req->flushing && req->done < req->cmd.bytes) {
+		if (!vhost_blk_may_continue(req))
+			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+		return vhost_blk_build_or_fail(req);
+	}
+	if (vhost_blk_needs_flush(req)) {
+		req->flushing = true;
+		return vhost_blk_build_or_fail(req);
+	}
+	return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
+}
+
+/**
+ * vhost_blk_submit_request - hand the bios of a request to the block layer
+ * @req: a request that vhost_blk_start_request() or _continue_request() built
+ *
+ * May sleep until the device can take more. The request may be complete, and
+ * another, on return.
+ */
+void vhost_blk_submit_request(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bio *next, *this;
+
+	for (this = req->bios; this; this = next) {
+		next = this->next;
+		submit_bio(&this->bio);
+	}
+}
+
+/* End a request whose guest is gone: nothing may touch its memory any more. */
+void vhost_blk_abandon_request(struct vhost_blk_req *req)
+{
+	vhost_blk_free_bios(req);
+	vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+}
+
+int vhost_blk_bio_init(void)
+{
+	return bioset_init(&vhost_blk_bio_set, BIO_POOL_SIZE,
+			   offsetof(struct vhost_blk_bio, bio),
+			   BIOSET_NEED_BVECS);
+}
+
+void vhost_blk_bio_exit(void)
+{
+	bioset_exit(&vhost_blk_bio_set);
+}

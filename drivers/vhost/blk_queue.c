@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vhost-blk: a virtqueue.
+ *
+ * A pass over a queue runs in a vhost worker. It collects what is complete,
+ * takes what is new off the ring, and submits it, until there is nothing left
+ * to do or other queues must have their turn. The virtqueue mutex is held
+ * throughout, but dropped while bios are submitted, which may sleep for long.
+ *
+ * A completion goes to the pass that is under way, if there is one, and
+ * otherwise wakes the worker. Nothing is indexed by a number of the guest's:
+ * the head of a chain is only handed back.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/eventfd.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <uapi/linux/virtio_blk.h>
+
+#include "blk.h"
+
+/* What a pass has found to do. */
+struct vhost_blk_pass {
+	struct vhost_blk_req *batch;	/* PARSED, oldest first */
+	struct vhost_blk_req **tail;
+	int reqs;
+	int bytes;
+};
+
+struct workqueue_struct *vhost_blk_workqueue;
+
+static void vhost_blk_count(u64 *counter, u64 n)
+{
+	WRITE_ONCE(*counter, *counter + n);
+}
+
+static void vhost_blk_fail_queue(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	bvq->failed = true;
+	vhost_blk_count(&bvq->counters.ring_errors, 1);
+}
+
+static struct vhost_blk_req *vhost_blk_get_req(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_req *req = bvq->free;
+
+	bvq->free = req->next;
+	return req;
+}
+
+static void vhost_blk_put_req(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	kfree(req->log);
+	req->log = NULL;
+	req->next = bvq->free;
+	bvq->free = req;
+}
+
+/* A queue that takes nothing new has no request left: tell who waits for it. */
+static void vhost_blk_check_drained(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk *blk = bvq->blk;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (bvq->active && !vhost_vq_get_backend(&bvq->vq) &&
+	    !vhost_blk_in_flight(bvq)) {
+		bvq->active = false;
+		/*
+		 * Releasing the disk takes every virtqueue mutex after it has
+		 * seen 0, so it is still there.
+		 */
+		if (atomic_dec_and_test(&blk->active) &&
+		    READ_ONCE(blk->stopping) && blk->disk->stop_ctx)
+			eventfd_signal(blk->disk->stop_ctx);
+	}
+	if (wq_has_sleeper(&blk->wait))
+		wake_up_all(&blk->wait);
+}
+
+static void vhost_blk_retire(struct vhost_blk_vq *bvq, const unsigned int nr[2])
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		if (!nr[i])
+			continue;
+		WRITE_ONCE(bvq->in_flight[i], bvq->in_flight[i] - nr[i]);
+		if (!bvq->in_flight[i])
+			vhost_blk_check_drained(bvq);
+	}
+}
+
+static void vhost_blk_flush_used(struct vhost_blk_vq *bvq)
+{
+	if (!bvq->nr_used)
+		return;
+	if (vhost_add_used_n(&bvq->vq, bvq->used, NULL, bvq->nr_used))
+		vhost_blk_fail_queue(bvq);
+	bvq->nr_used = 0;
+}
+
+static void vhost_blk_add_used(struct vhost_blk_vq *bvq, u32 head, u32 len)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+
+	bvq->used[bvq->nr_used].id = cpu_to_vhost32(vq, head);
+	bvq->used[bvq->nr_used].len = cpu_to_vhost32(vq, len);
+	/*
+	 * Never more than the ring has: while a pass runs, a driver can make
+	 * any number of chains available, and vhost_add_used_n() wraps once.
+	 */
+	if (++bvq->nr_used == min(vq->num, VHOST_BLK_USED_BATCH))
+		vhost_blk_flush_used(bvq);
+}
+
+/* Make all that was collected visible, with one notification. */
+static void vhost_blk_publish(struct vhost_blk_vq *bvq, bool added)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+
+	lockdep_assert_held(&vq->mutex);
+
+	if (added) {
+		vhost_blk_flush_used(bvq);
+		vhost_signal(vq->dev, vq);
+		vhost_blk_count(&bvq->counters.signals, 1);
+	}
+	/* Only now: once nothing is in flight guest memory stays as it is. */
+	vhost_blk_retire(bvq, bvq->nr_retired);
+	bvq->nr_retired[0] = 0;
+	bvq->nr_retired[1] = 0;
+}
+
+static void vhost_blk_log(struct vhost_blk_req *req)
+{
+	struct vhost_virtqueue *vq = &req->bvq->vq;
+	struct vhost_log status = { .addr = req->log_status, .len = 1 };
+
+	/* Without a log since it was parsed there is nowhere to write to. */
+	if (!req->log_on || !vhost_has_feature(vq, VHOST_F_LOG_ALL))
+		return;
+	/* A log that cannot be written is the VMM's loss, not the guest's. */
+	if (req->log_num)
+		vhost_log_write(vq, req->log, req->log_num, req->cmd.bytes,
+				NULL, 0);
+	vhost_log_write(vq, &status, 1, 1, NULL, 0);
+}
+
+static void vhost_blk_count_req(struct vhost_blk_vq *bvq,
+				const struct vhost_blk_cmd *cmd)
+{
+	struct vhost_blk_counters *counters = &bvq->counters;
+
+	if (cmd->status != VIRTIO_BLK_S_OK) {
+		vhost_blk_count(&counters->failed[cmd->type], 1);
+		return;
+	}
+	vhost_blk_count(&counters->requests[cmd->type], 1);
+	vhost_blk_count(&counters->bytes[cmd->type], cmd->bytes);
+}
+
+/*
+ * The one place where a request ends: status, log, used entry. Without a place
+ * to put the status it must not look complete, so the queue fails instead.
+ */
+static void vhost_blk_complete(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+	int r = put_user(req->cmd.status, req->cmd.status_addr);
+
+	vhost_blk_log(req);
+	if (r) {
+		vq_err(&bvq->vq, "Cannot write a status byte\n");
+		vhost_blk_fail_queue(bvq);
+	} else {
+		vhost_blk_add_used(bvq, req->head,
+				   vhost_blk_used_len(&req->cmd));
+		vhost_blk_count_req(bvq, &req->cmd);
+	}
+	vhost_blk_put_req(req);
+}
+
+static void vhost_blk_add_to_batch(struct vhost_blk_pass *pass,
+				   struct vhost_blk_req *req)
+{
+	req->next = NULL;
+	*pass->tail = req;
+	pass->tail = &req->next;
+}
+
+/* Everything that is DONE, in the order in which it was. */
+static struct vhost_blk_req *vhost_blk_take_done(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_req *list = NULL, **tail = &list, *req, *next;
+	struct llist_node *node;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (bvq->pass_task == current) {
+		for (req = bvq->pass_done; req; req = next) {
+			next = req->next;
+			req->next = list;
+			list = req;
+		}
+		bvq->pass_done = NULL;
+		while (*tail)
+			tail = &(*tail)->next;
+	}
+	node = llist_reverse_order(llist_del_all(&bvq->done));
+	llist_for_each_entry(req, node, done_node) {
+		*tail = req;
+		tail = &req->next;
+	}
+	*tail = NULL;
+	return list;
+}
+
+/* Once a pass has built its share, what is left of it is for the next one. */
+static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
+				    struct vhost_blk_pass *pass)
+{
+	struct vhost_blk_req *req, *next;
+	bool added = false;
+
+	for (req = vhost_blk_take_done(bvq); req; req = next) {
+		next = req->next;
+		if (pass->bytes >= VHOST_BLK_BYTE_WEIGHT) {
+			llist_add(&req->done_node, &bvq->done);
+			continue;
+		}
+		if (vhost_blk_continue_request(req)) {
+			pass->bytes += min_t(u64, req->window,
+					     VHOST_BLK_BYTE_WEIGHT);
+			vhost_blk_add_to_batch(pass, req);
+			continue;
+		}
+		bvq->nr_retired[req->generation]++;
+		vhost_blk_complete(req);
+		added = true;
+	}
+	return added;
+}
+
+static struct vhost_blk_limits vhost_blk_limits(struct vhost_blk_vq *bvq,
+						const struct vhost_blk_disk *disk)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_limits lim = {
+		.block_size = disk->block_size,
+		.max_discard_sectors = disk->max_discard_sectors,
+		.max_discard_seg = disk->max_discard_seg,
+		.max_write_zeroes_sectors = disk->max_write_zeroes_sectors,
+		.max_write_zeroes_seg = disk->max_write_zeroes_seg,
+		.discard = vhost_has_feature(vq, VIRTIO_BLK_F_DISCARD),
+		.write_zeroes = vhost_has_feature(vq,
+						  VIRTIO_BLK_F_WRITE_ZEROES),
+		.little_endian = vhost_is_little_endian(vq),
+	};
+
+	/* Both may change under us; the block layer would only warn. */
+	lim.capacity = min_t(u64, disk->capacity,
+			     bdev_nr_sectors(disk->bdev));
+	lim.read_only = disk->flags & VHOST_BLK_BACKEND_READ_ONLY ||
+			bdev_read_only(disk->bdev);
+	return lim;
+}
+
+/* How many entries of the log the data of a request will be written to. */
+static unsigned int vhost_blk_nr_log(const struct vhost_blk_cmd *cmd,
+				     const struct vhost_log *log)
+{
+	unsigned int nr = 0;
+	u64 len = 0;
+
+	if (cmd->status != VIRTIO_BLK_S_OK ||
+	    (cmd->type != VHOST_BLK_STAT_READ &&
+	     cmd->type != VHOST_BLK_STAT_GET_ID))
+		return 0;
+	while (len < cmd->bytes)
+		len += log[nr++].len;
+	return nr;
+}
+
+/*
+ * vq->log is overwritten by the next chain: keep what is to be logged of this
+ * one, the data that may be written and the status, its last byte.
+ */
+static bool vhost_blk_keep_log(struct vhost_blk_req *req, unsigned int log_num)
+{
+	const struct vhost_log *log = req->bvq->vq.log;
+
+	req->log_on = log_num;
+	req->log_num = 0;
+	if (!log_num)
+		return true;
+
+	req->log_status = log[log_num - 1].addr + log[log_num - 1].len - 1;
+	log_num = vhost_blk_nr_log(&req->cmd, log);
+	if (!log_num)
+		return true;
+
+	req->log = kmalloc_array(log_num, sizeof(*log),
+				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!req->log)
+		return false;
+	memcpy(req->log, log, log_num * sizeof(*log));
+	req->log_num = log_num;
+	return true;
+}
+
+static u8 vhost_blk_get_id(struct vhost_blk_req *req)
+{
+	if (!vhost_blk_copy_to_guest(&req->cmd.data, req->bvq->serial,
+				     req->cmd.bytes))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+/* Carries out what needs no bio; true if the request is to be submitted. */
+static bool vhost_blk_start(struct vhost_blk_req *req, unsigned int log_num)
+{
+	struct vhost_blk_cmd *cmd = &req->cmd;
+
+	if (!vhost_blk_keep_log(req, log_num))
+		cmd->status = VIRTIO_BLK_S_IOERR;
+	if (cmd->status != VIRTIO_BLK_S_OK)
+		return false;
+	if (cmd->type == VHOST_BLK_STAT_GET_ID) {
+		cmd->status = vhost_blk_get_id(req);
+		return false;
+	}
+	return vhost_blk_start_request(req);
+}
+
+/* Takes one chain off the ring; false if there is none or it is no chain. */
+static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
+				 const struct vhost_blk_disk *disk,
+				 const struct vhost_blk_limits *lim,
+				 struct vhost_blk_pass *pass, bool *added)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	unsigned int out_num, in_num, log_num = 0;
+	struct vhost_log *log = NULL;
+	struct vhost_blk_req *req;
+	int head;
+
+	if (unlikely(vhost_has_feature(vq, VHOST_F_LOG_ALL)))
+		log = vq->log;
+
+	head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov), &out_num,
+				 &in_num, log, &log_num);
+	if (unlikely(head < 0)) {
+		vhost_blk_fail_queue(bvq);
+		return false;
+	}
+	if (head == vq->num)
+		return false;
+
+	pass->reqs++;
+	req = vhost_blk_get_req(bvq);
+	req->head = head;
+	req->disk = disk;
+	req->write_through = bvq->write_through;
+	req->generation = bvq->generation;
+
+	if (unlikely(!vhost_blk_parse_chain(lim, vq->iov, out_num, in_num,
+					    &req->cmd))) {
+		vhost_blk_put_req(req);
+		vhost_blk_count(&bvq->counters.reclaimed, 1);
+		vhost_blk_add_used(bvq, head, 0);
+		*added = true;
+		return true;
+	}
+	if (!vhost_blk_start(req, log ? log_num : 0)) {
+		vhost_blk_complete(req);
+		*added = true;
+		return true;
+	}
+
+	WRITE_ONCE(bvq->in_flight[req->generation],
+		   bvq->in_flight[req->generation] + 1);
+	pass->bytes += min_t(u64, req->cmd.bytes, VHOST_BLK_BYTE_WEIGHT);
+	vhost_blk_add_to_batch(pass, req);
+	return true;
+}
+
+static bool vhost_blk_may_take(const struct vhost_blk_vq *bvq,
+			       const struct vhost_blk_pass *pass)
+{
+	return !bvq->failed && bvq->free && pass->reqs < VHOST_BLK_WEIGHT &&
+	       pass->bytes < VHOST_BLK_BYTE_WEIGHT;
+}
+
+/*
+ * Takes all there is. Notifications come back only when the ring is empty and
+ * there is nothing else to do: with entries left in it vhost_enable_notify()
+ * would not tell of them (CVE-2026-74356).
+ */
+static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
+				  struct vhost_blk_pass *pass)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_disk *disk = vhost_vq_get_backend(vq);
+	struct vhost_blk_limits lim;
+	bool added = false;
+
+	lockdep_assert_held(&vq->mutex);
+
+	if (!disk || bvq->failed)
+		return false;
+
+	/* Another worker's pass may have enabled it since the last time. */
+	vhost_disable_notify(vq->dev, vq);
+	lim = vhost_blk_limits(bvq, disk);
+	while (vhost_blk_may_take(bvq, pass)) {
+		if (vhost_blk_take_chain(bvq, disk, &lim, pass, &added))
+			continue;
+		if (bvq->failed || added || pass->batch ||
+		    !vhost_enable_notify(vq->dev, vq))
+			break;
+		vhost_disable_notify(vq->dev, vq);
+	}
+	return added;
+}
+
+static void vhost_blk_submit_batch(struct vhost_blk_req *req)
+{
+	struct vhost_blk_req *next;
+	struct blk_plug plug;
+
+	blk_start_plug(&plug);
+	for (; req; req = next) {
+		next = req->next;
+		vhost_blk_submit_request(req);
+	}
+	blk_finish_plug(&plug);
+}
+
+static void vhost_blk_queue_done_work(struct vhost_blk_vq *bvq)
+{
+	if (!vhost_blk_wake_queue(bvq))
+		queue_work(vhost_blk_workqueue, &bvq->orphan_work);
+}
+
+/*
+ * While a queue moves to another worker it may have a pass in each for a
+ * moment. The second one does without pass_done.
+ */
+static bool vhost_blk_begin_pass(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (bvq->pass_task)
+		return false;
+	WRITE_ONCE(bvq->pass_task, current);
+	return true;
+}
+
+static void vhost_blk_end_pass(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_req *req, *next;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	for (req = bvq->pass_done; req; req = next) {
+		next = req->next;
+		llist_add(&req->done_node, &bvq->done);
+	}
+	bvq->pass_done = NULL;
+
+	WRITE_ONCE(bvq->pass_task, NULL);
+	/*
+	 * Pairs with llist_add() in vhost_blk_request_done(): either that sees
+	 * no pass and wakes the worker, or this sees the request.
+	 */
+	smp_mb();
+	if (!llist_empty(&bvq->done))
+		vhost_blk_queue_done_work(bvq);
+}
+
+static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_pass pass = {};
+	bool added, mine;
+
+	lockdep_assert_held(&vq->mutex);
+
+	mine = vhost_blk_begin_pass(bvq);
+	for (;;) {
+		pass.batch = NULL;
+		pass.tail = &pass.batch;
+		added = vhost_blk_complete_done(bvq, &pass);
+		vhost_blk_publish(bvq, added);
+		added = vhost_blk_take_chains(bvq, &pass);
+		vhost_blk_publish(bvq, added);
+		if (pass.batch) {
+			mutex_unlock(&vq->mutex);
+			vhost_blk_submit_batch(pass.batch);
+			mutex_lock(&vq->mutex);
+		}
+		/* Comes back for the ring, and end_pass for what is done. */
+		if (vhost_exceeds_weight(vq, pass.reqs, pass.bytes))
+			break;
+		/* The ring was seen empty after all was done, or it is full. */
+		if (!pass.batch && !added)
+			break;
+	}
+	if (mine)
+		vhost_blk_end_pass(bvq);
+	else if (!llist_empty(&bvq->done))
+		vhost_blk_queue_done_work(bvq);
+}
+
+static void vhost_blk_handle_kick(struct vhost_work *work)
+{
+	struct vhost_virtqueue *vq = container_of(work, struct vhost_virtqueue,
+						  poll.work);
+	struct vhost_blk_vq *bvq = container_of(vq, struct vhost_blk_vq, vq);
+
+	mutex_lock(&vq->mutex);
+	vhost_blk_count(&bvq->counters.kicks, 1);
+	vhost_blk_run_queue(bvq);
+	mutex_unlock(&vq->mutex);
+}
+
+static void vhost_blk_handle_done(struct vhost_work *work)
+{
+	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq,
+						done_work);
+
+	mutex_lock(&bvq->vq.mutex);
+	vhost_blk_run_queue(bvq);
+	mutex_unlock(&bvq->vq.mutex);
+}
+
+/* The worker was killed, and with it the only way to the guest's memory. */
+static void vhost_blk_handle_orphans(struct work_struct *work)
+{
+	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq,
+						orphan_work);
+	struct vhost_blk_req *req, *next;
+	unsigned int nr[2] = {};
+
+	mutex_lock(&bvq->vq.mutex);
+	for (req = vhost_blk_take_done(bvq); req; req = next) {
+		next = req->next;
+		vhost_blk_abandon_request(req);
+		nr[req->generation]++;
+		vhost_blk_put_req(req);
+	}
+	/* They will not be in the used ring. */
+	vhost_blk_fail_queue(bvq);
+	vhost_blk_retire(bvq, nr);
+	mutex_unlock(&bvq->vq.mutex);
+}
+
+/**
+ * vhost_blk_request_done - the block layer is done with a request
+ * @req: the request, with its error set
+ *
+ * Context: any, hard interrupts included. The request may be gone on return,
+ * but the queue is not: release waits for the read-side section.
+ */
+void vhost_blk_request_done(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+
+	if (in_task() && READ_ONCE(bvq->pass_task) == current) {
+		req->next = bvq->pass_done;
+		bvq->pass_done = req;
+		return;
+	}
+
+	rcu_read_lock();
+	if (llist_add(&req->done_node, &bvq->done) &&
+	    !READ_ONCE(bvq->pass_task))
+		vhost_blk_queue_done_work(bvq);
+	rcu_read_unlock();
+}
+
+static struct vhost_blk_req *vhost_blk_alloc_reqs(struct vhost_blk_vq *bvq,
+						  unsigned int nr)
+{
+	struct vhost_blk_req *reqs;
+
+	reqs = kvcalloc(nr, sizeof(*reqs), GFP_KERNEL_ACCOUNT);
+	if (!reqs)
+		return NULL;
+	bvq->free = NULL;
+	while (nr--) {
+		reqs[nr].bvq = bvq;
+		reqs[nr].next = bvq->free;
+		bvq->free = &reqs[nr];
+	}
+	return reqs;
+}
+
+/* Get all that a queue needs before the first one starts. */
+int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	bvq->nr_reqs = min_t(unsigned int, bvq->vq.num, VHOST_BLK_MAX_REQS);
+	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
+	return bvq->reqs ? 0 : -ENOMEM;
+}
+
+/**
+ * vhost_blk_start_queue - serve a virtqueue
+ * @bvq: the queue; its ring is set up and vhost_blk_alloc_queue() was called
+ * @disk: the disk
+ *
+ * Context: dev.mutex and vq.mutex held.
+ * Return: 0 or -errno; then the queue is not served.
+ */
+int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	int r;
+
+	lockdep_assert_held(&vq->mutex);
+
+	vhost_vq_set_backend(vq, disk);
+	r = vhost_vq_init_access(vq);
+	if (r) {
+		vhost_vq_set_backend(vq, NULL);
+		return r;
+	}
+
+	bvq->write_through = disk->flags & VHOST_BLK_BACKEND_WRITE_THROUGH ||
+			     !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
+	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
+	bvq->failed = false;
+	bvq->active = true;
+	atomic_inc(&bvq->blk->active);
+	return 0;
+}
+
+/* Has the worker look at a queue; false if it was killed. */
+bool vhost_blk_wake_queue(struct vhost_blk_vq *bvq)
+{
+	return vhost_vq_work_queue(&bvq->vq, &bvq->done_work);
+}
+
+/* Takes nothing new from now on. What is in flight goes on. */
+void vhost_blk_stop_queue(struct vhost_blk_vq *bvq)
+{
+	mutex_lock(&bvq->vq.mutex);
+	vhost_vq_set_backend(&bvq->vq, NULL);
+	vhost_blk_check_drained(bvq);
+	mutex_unlock(&bvq->vq.mutex);
+}
+
+/* Nothing is in flight. */
+void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_req *reqs;
+
+	mutex_lock(&bvq->vq.mutex);
+	reqs = bvq->reqs;
+	bvq->reqs = NULL;
+	bvq->free = NULL;
+	mutex_unlock(&bvq->vq.mutex);
+	kvfree(reqs);
+}
+
+void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
+{
+	bvq->blk = blk;
+	bvq->vq.handle_kick = vhost_blk_handle_kick;
+	init_llist_head(&bvq->done);
+	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
+	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
+}

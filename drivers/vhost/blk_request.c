@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vhost-blk: from a descriptor chain to a checked request, and from an outcome
+ * to a status byte and a used length.
+ *
+ * Everything a guest says about one request passes through this file once. The
+ * header and the ranges are copied before they are looked at; the iovecs come
+ * from vhost_get_vq_desc() and lie inside the memory table, but their number,
+ * lengths and split are the guest's choice (virtio 1.3, 2.7.4).
+ */
+#include <linux/minmax.h>
+#include <linux/uaccess.h>
+#include <linux/virtio_byteorder.h>
+#include <uapi/linux/virtio_blk.h>
+
+#include "blk_request.h"
+
+#ifndef SECTOR_SHIFT
+#define SECTOR_SHIFT 9
+#endif
+
+/**
+ * vhost_blk_cursor_peek - the next contiguous piece of guest memory
+ * @cur: the cursor; empty iovecs are stepped over
+ * @addr: set to the address of the piece
+ *
+ * Return: the length of the piece in bytes, 0 at the end.
+ */
+size_t vhost_blk_cursor_peek(struct vhost_blk_cursor *cur, void __user **addr)
+{
+	if (!cur->left)
+		return 0;
+
+	while (cur->skip == cur->iov->iov_len) {
+		cur->iov++;
+		cur->skip = 0;
+	}
+	*addr = cur->iov->iov_base + cur->skip;
+	return min_t(u64, cur->iov->iov_len - cur->skip, cur->left);
+}
+
+/* @bytes is at most what vhost_blk_cursor_peek() returned. */
+void vhost_blk_cursor_advance(struct vhost_blk_cursor *cur, size_t bytes)
+{
+	cur->skip += bytes;
+	cur->left -= bytes;
+}
+
+/* Step over @bytes of guest memory, at most @cur->left, piece by piece. */
+void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes)
+{
+	while (bytes) {
+		void __user *addr;
+		size_t len = min(vhost_blk_cursor_peek(cur, &addr), bytes);
+
+		if (!len)
+			return;
+		vhost_blk_cursor_advance(cur, len);
+		bytes -= len;
+	}
+}
+
+/**
+ * vhost_blk_copy_from_guest - copy bytes out of guest memory
+ * @cur: where from; advanced by what was copied
+ * @to: where to
+ * @bytes: how many, at most @cur->left
+ *
+ * Return: false if the memory cannot be read.
+ */
+bool vhost_blk_copy_from_guest(struct vhost_blk_cursor *cur, void *to,
+			       size_t bytes)
+{
+	while (bytes) {
+		void __user *addr;
+		size_t len = min(vhost_blk_cursor_peek(cur, &addr), bytes);
+
+		if (!len || copy_from_user(to, addr, len))
+			return false;
+		vhost_blk_cursor_advance(cur, len);
+		to += len;
+		bytes -= len;
+	}
+	return true;
+}
+
+/**
+ * vhost_blk_copy_to_guest - copy bytes into guest memory
+ * @cur: where to; advanced by what was copied
+ * @from: where from
+ * @bytes: how many, at most @cur->left
+ *
+ * Return: false if the memory cannot be written.
+ */
+bool vhost_blk_copy_to_guest(struct vhost_blk_cursor *cur, const void *from,
+			     size_t bytes)
+{
+	while (bytes) {
+		void __user *addr;
+		size_t len = min(vhost_blk_cursor_peek(cur, &addr), bytes);
+
+		if (!len || copy_to_user(addr, from, len))
+			return false;
+		vhost_blk_cursor_advance(cur, len);
+		from += len;
+		bytes -= len;
+	}
+	return true;
+}
+
+/* Can a device whose buffers must respect @mask take these as they are? */
+bool vhost_blk_is_aligned(struct vhost_blk_cursor cur, unsigned long mask)
+{
+	void __user *addr;
+	size_t len;
+
+	while ((len = vhost_blk_cursor_peek(&cur, &addr))) {
+		if (((unsigned long)addr | len) & mask)
+			return false;
+		vhost_blk_cursor_advance(&cur, len);
+	}
+	return true;
+}
+
+static u64 vhost_blk_iov_bytes(const struct iovec *iov, unsigned int nr)
+{
+	u64 bytes = 0;
+
+	/* At most UIO_MAXIOV lengths of 32 bits each: no overflow. */
+	while (nr--)
+		bytes += (iov++)->iov_len;
+	return bytes;
+}
+
+/* The status is the last writable byte, whatever it shares a buffer with. */
+static u8 __user *vhost_blk_status_addr(const struct iovec *iov,
+					unsigned int nr)
+{
+	while (!iov[nr - 1].iov_len)
+		nr--;
+	return iov[nr - 1].iov_base + iov[nr - 1].iov_len - 1;
+}
+
+/* In sectors and without a sum, which could wrap (CVE-2026-97991). */
+static bool vhost_blk_range_ok(const struct vhost_blk_limits *lim, u64 sector,
+			       u64 bytes)
+{
+	u64 sectors = bytes >> SECTOR_SHIFT;
+	u32 mask = (lim->block_size >> SECTOR_SHIFT) - 1;
+
+	if (bytes & (lim->block_size - 1) || sector & mask)
+		return false;
+	return sectors <= lim->capacity && sector <= lim->capacity - sectors;
+}
+
+static u8 vhost_blk_check_rw(const struct vhost_blk_limits *lim,
+			     const struct vhost_blk_cmd *cmd)
+{
+	if (cmd->type == VHOST_BLK_STAT_WRITE && lim->read_only)
+		return VIRTIO_BLK_S_IOERR;
+	if (cmd->bytes >> SECTOR_SHIFT > VHOST_BLK_MAX_SECTORS)
+		return VIRTIO_BLK_S_IOERR;
+	if (!vhost_blk_range_ok(lim, cmd->sector, cmd->bytes))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+/* VIRTIO_BLK_T_DISCARD and _WRITE_ZEROES: virtio 1.3, 5.2.6.2. */
+static u8 vhost_blk_parse_range(const struct vhost_blk_limits *lim,
+				struct vhost_blk_cmd *cmd)
+{
+	bool discard = cmd->type == VHOST_BLK_STAT_DISCARD;
+	u32 max_seg = discard ? lim->max_discard_seg :
+				lim->max_write_zeroes_seg;
+	u32 max_sectors = discard ? lim->max_discard_sectors :
+				    lim->max_write_zeroes_sectors;
+	struct virtio_blk_discard_write_zeroes range;
+	u32 sectors, flags;
+
+	cmd->bytes = 0;
+	if (!(discard ? lim->discard : lim->write_zeroes))
+		return VIRTIO_BLK_S_UNSUPP;
+	if (lim->read_only)
+		return VIRTIO_BLK_S_IOERR;
+	if (!cmd->data.left || cmd->data.left % sizeof(range))
+		return VIRTIO_BLK_S_IOERR;
+	if (cmd->data.left / sizeof(range) > max_seg)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (!vhost_blk_copy_from_guest(&cmd->data, &range, sizeof(range)))
+		return VIRTIO_BLK_S_IOERR;
+
+	flags = le32_to_cpu(range.flags);
+	if (flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP || (discard && flags))
+		return VIRTIO_BLK_S_UNSUPP;
+	sectors = le32_to_cpu(range.num_sectors);
+	if (max_sectors && sectors > max_sectors)
+		return VIRTIO_BLK_S_IOERR;
+
+	cmd->unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	cmd->sector = le64_to_cpu(range.sector);
+	cmd->bytes = (u64)sectors << SECTOR_SHIFT;
+	if (!vhost_blk_range_ok(lim, cmd->sector, cmd->bytes))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+static enum vhost_blk_stat vhost_blk_type(u32 type)
+{
+	/* A legacy driver's barrier bit never promised anything: ignore it. */
+	switch (type & ~VIRTIO_BLK_T_BARRIER) {
+	case VIRTIO_BLK_T_IN:
+		return VHOST_BLK_STAT_READ;
+	case VIRTIO_BLK_T_OUT:
+		return VHOST_BLK_STAT_WRITE;
+	case VIRTIO_BLK_T_FLUSH:
+	case VIRTIO_BLK_T_FLUSH | VIRTIO_BLK_T_OUT:
+		return VHOST_BLK_STAT_FLUSH;
+	case VIRTIO_BLK_T_DISCARD:
+		return VHOST_BLK_STAT_DISCARD;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return VHOST_BLK_STAT_WRITE_ZEROES;
+	case VIRTIO_BLK_T_GET_ID:
+		return VHOST_BLK_STAT_GET_ID;
+	default:
+		return VHOST_BLK_STAT_OTHER;
+	}
+}
+
+static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
+			      const struct iovec *in, u64 out_bytes,
+			      struct vhost_blk_cmd *cmd)
+{
+	struct virtio_blk_outhdr hdr;
+
+	if (out_bytes < sizeof(hdr) ||
+	    !vhost_blk_copy_from_guest(&cmd->data, &hdr, sizeof(hdr)))
+		return VIRTIO_BLK_S_IOERR;
+
+	cmd->type = vhost_blk_type(__virtio32_to_cpu(lim->little_endian,
+						     hdr.type));
+	cmd->sector = __virtio64_to_cpu(lim->little_endian, hdr.sector);
+
+	switch (cmd->type) {
+	case VHOST_BLK_STAT_READ:
+	case VHOST_BLK_STAT_GET_ID:
+		cmd->data.iov = in;
+		cmd->data.skip = 0;
+		cmd->data.left = cmd->in_bytes;
+		if (cmd->type == VHOST_BLK_STAT_GET_ID) {
+			cmd->bytes = min_t(u64, cmd->in_bytes,
+					   VHOST_BLK_SERIAL_LEN);
+			return VIRTIO_BLK_S_OK;
+		}
+		fallthrough;
+	case VHOST_BLK_STAT_WRITE:
+		cmd->bytes = cmd->data.left;
+		return vhost_blk_check_rw(lim, cmd);
+	case VHOST_BLK_STAT_FLUSH:
+		return VIRTIO_BLK_S_OK;
+	case VHOST_BLK_STAT_DISCARD:
+	case VHOST_BLK_STAT_WRITE_ZEROES:
+		return vhost_blk_parse_range(lim, cmd);
+	default:
+		return VIRTIO_BLK_S_UNSUPP;
+	}
+}
+
+/**
+ * vhost_blk_parse_chain - turn a descriptor chain into a checked request
+ * @lim: what the device and the features allow
+ * @iov: the buffers, readable ones first; kept by @cmd->data
+ * @out_num: how many the device may read
+ * @in_num: how many the device may write
+ * @cmd: the result; @cmd->status tells whether it is to be carried out
+ *
+ * Any layout is taken, as VIRTIO_F_ANY_LAYOUT and VERSION_1 promise: pieces of
+ * one byte, header and data in one buffer, data and status in another.
+ *
+ * Return: false if there is no writable byte, hence no place for a status.
+ */
+bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
+			   const struct iovec *iov, unsigned int out_num,
+			   unsigned int in_num, struct vhost_blk_cmd *cmd)
+{
+	u64 out_bytes = vhost_blk_iov_bytes(iov, out_num);
+	u64 in_bytes = vhost_blk_iov_bytes(iov + out_num, in_num);
+
+	*cmd = (struct vhost_blk_cmd) {
+		.type = VHOST_BLK_STAT_OTHER,
+		.data = { .iov = iov, .left = out_bytes },
+	};
+	if (!in_bytes)
+		return false;
+
+	cmd->in_bytes = in_bytes - 1;
+	cmd->status_addr = vhost_blk_status_addr(iov + out_num, in_num);
+	cmd->status = vhost_blk_parse_cmd(lim, iov + out_num, out_bytes, cmd);
+	return true;
+}
+
+/* What the driver is told of an outcome of the block layer. */
+u8 vhost_blk_status(blk_status_t error)
+{
+	switch (error) {
+	case BLK_STS_OK:
+		return VIRTIO_BLK_S_OK;
+	case BLK_STS_NOTSUPP:
+		return VIRTIO_BLK_S_UNSUPP;
+	default:
+		return VIRTIO_BLK_S_IOERR;
+	}
+}
+
+/**
+ * vhost_blk_used_len - how many bytes a driver may rely on
+ * @cmd: the request, with its final status
+ *
+ * The used length promises that so many bytes from the first writable one on
+ * were written (virtio 1.3, 2.7.8.2). With a gap before the status, or an
+ * unknown part of the data written, nothing can be promised.
+ *
+ * Return: the length for the used ring.
+ */
+u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd)
+{
+	u64 written = 0;
+
+	if (cmd->status != VIRTIO_BLK_S_OK)
+		return 0;
+	if (cmd->type == VHOST_BLK_STAT_READ ||
+	    cmd->type == VHOST_BLK_STAT_GET_ID)
+		written = cmd->bytes;
+	return written == cmd->in_bytes ? written + 1 : 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vhost-blk: what a descriptor chain asks for. Nothing here knows a ring, a
+ * bio or a lock, so that the same code is tested and fuzzed in user space.
+ */
+#ifndef _VHOST_BLK_REQUEST_H
+#define _VHOST_BLK_REQUEST_H
+
+#include <linux/blk_types.h>
+#include <linux/types.h>
+#include <linux/uio.h>
+#include <uapi/linux/vhost_blk.h>
+
+/* What is enforced on a request: the VMM's promises cut to the device's. */
+struct vhost_blk_limits {
+	u64 capacity;			/* sectors */
+	u32 block_size;			/* bytes, a power of two */
+	u32 max_discard_sectors;
+	u32 max_discard_seg;
+	u32 max_write_zeroes_sectors;
+	u32 max_write_zeroes_seg;
+	bool read_only;
+	bool discard;			/* VIRTIO_BLK_F_DISCARD acked */
+	bool write_zeroes;		/* VIRTIO_BLK_F_WRITE_ZEROES acked */
+	bool little_endian;
+};
+
+/* A place in guest memory and how many bytes are left from there on. */
+struct vhost_blk_cursor {
+	const struct iovec *iov;
+	size_t skip;			/* bytes of *iov already behind us */
+	u64 left;
+};
+
+/* A request as the driver made it, every field checked. */
+struct vhost_blk_cmd {
+	enum vhost_blk_stat type;
+	u8 status;			/* VIRTIO_BLK_S_OK: go on and do it */
+	bool unmap;			/* write zeroes may deallocate */
+	u64 sector;
+	u64 bytes;			/* of the data or of the range */
+	u64 in_bytes;			/* writable bytes before the status */
+	struct vhost_blk_cursor data;	/* what to read from or write to */
+	u8 __user *status_addr;
+};
+
+size_t vhost_blk_cursor_peek(struct vhost_blk_cursor *cur, void __user **addr);
+void vhost_blk_cursor_advance(struct vhost_blk_cursor *cur, size_t bytes);
+void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes);
+bool vhost_blk_copy_from_guest(struct vhost_blk_cursor *cur, void *to,
+			       size_t bytes);
+bool vhost_blk_copy_to_guest(struct vhost_blk_cursor *cur, const void *from,
+			     size_t bytes);
+bool vhost_blk_is_aligned(struct vhost_blk_cursor cur, unsigned long mask);
+
+bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
+			   const struct iovec *iov, unsigned int out_num,
+			   unsigned int in_num, struct vhost_blk_cmd *cmd);
+
+u8 vhost_blk_status(blk_status_t error);
+u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd);
+
+#endif /* _VHOST_BLK_REQUEST_H */

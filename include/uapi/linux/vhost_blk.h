@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Interface of /dev/vhost-blk: a virtio-blk data path in the host kernel.
+ *
+ * A VMM opens /dev/vhost-blk once per virtio-blk device and sets it up with
+ * the common vhost ioctls of <linux/vhost.h>, in this order:
+ *
+ *   VHOST_SET_OWNER, VHOST_GET_FEATURES, VHOST_SET_FEATURES,
+ *   VHOST_SET_MEM_TABLE, and per virtqueue VHOST_SET_VRING_NUM,
+ *   VHOST_SET_VRING_BASE, VHOST_SET_VRING_ADDR, VHOST_SET_VRING_KICK,
+ *   VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR
+ *
+ * and then hands over the disk with VHOST_BLK_SET_BACKEND. The configuration
+ * space, the feature negotiation with the driver and the interrupts stay the
+ * VMM's. From then on the kernel serves the requests of chapter 5.2 "Block
+ * Device" of the virtio 1.3 specification until VHOST_BLK_STOP,
+ * VHOST_BLK_SET_BACKEND with fd -1, VHOST_RESET_OWNER or the last close().
+ *
+ * Every structure below starts with its own size in bytes, as the caller was
+ * compiled with it. The kernel answers -EINVAL to a size it does not know, and
+ * to any flag, padding or reserved field that is not zero. Every ioctl here
+ * needs VHOST_SET_OWNER first and answers -EPERM without it, or when the
+ * caller's address space is not the owner's.
+ *
+ * All numbers are in the byte order of the host unless stated otherwise. A
+ * sector is always 512 bytes.
+ */
+#ifndef _UAPI_LINUX_VHOST_BLK_H
+#define _UAPI_LINUX_VHOST_BLK_H
+
+#include <linux/types.h>
+#include <linux/vhost.h>
+
+/* The most virtqueues one device serves; indexes run from 0 to this less 1. */
+#define VHOST_BLK_MAX_QUEUES		64
+
+/* Bytes of the serial number that VIRTIO_BLK_T_GET_ID returns. */
+#define VHOST_BLK_SERIAL_LEN		20
+
+/*
+ * The most sectors one VIRTIO_BLK_T_IN or VIRTIO_BLK_T_OUT request may carry;
+ * a larger one gets VIRTIO_BLK_S_IOERR before any of its memory is touched.
+ */
+#define VHOST_BLK_MAX_SECTORS		4194303
+
+/*
+ * The most descriptors with data that a request may have besides the one of
+ * its header and the one of its status: advertise no higher seg_max.
+ */
+#define VHOST_BLK_MAX_SEGMENTS		1022
+
+/**
+ * struct vhost_blk_backend - the disk to serve, for VHOST_BLK_SET_BACKEND
+ * @size: sizeof(struct vhost_blk_backend).
+ * @fd: An open block device, or -1 to stop. The kernel keeps a reference of
+ *	its own until the backend is released, so the caller may close the
+ *	descriptor. If it was not opened for writing, the disk is read-only.
+ * @flags: VHOST_BLK_BACKEND_* below.
+ * @logical_block_size: In bytes, as the VMM advertises it in blk_size, or as
+ *	it would if it does not: a power of two, at least 512, at least the
+ *	block device's own, at most the page size. Sector and length of every
+ *	request must be a multiple of it, or the request gets
+ *	VIRTIO_BLK_S_IOERR.
+ * @capacity: In sectors, as the VMM advertises it. A request that reaches
+ *	beyond this, or beyond the block device's present size if that is less,
+ *	gets VIRTIO_BLK_S_IOERR.
+ * @max_discard_sectors: As advertised; a larger VIRTIO_BLK_T_DISCARD range gets
+ *	VIRTIO_BLK_S_IOERR. 0 means no limit but the capacity.
+ * @max_discard_seg: As advertised; more ranges in one request get
+ *	VIRTIO_BLK_S_UNSUPP. Must be 1 if VIRTIO_BLK_F_DISCARD was acked.
+ * @max_write_zeroes_sectors: The same for VIRTIO_BLK_T_WRITE_ZEROES.
+ * @max_write_zeroes_seg: The same for VIRTIO_BLK_T_WRITE_ZEROES.
+ * @stop_fd: An eventfd which is signalled once after VHOST_BLK_STOP, when no
+ *	request is in flight any more, or -1.
+ * @pad: Zero.
+ * @reserved: Zero.
+ */
+struct vhost_blk_backend {
+	__u32 size;
+	__s32 fd;
+	__u32 flags;
+	__u32 logical_block_size;
+	__u64 capacity;
+	__u32 max_discard_sectors;
+	__u32 max_discard_seg;
+	__u32 max_write_zeroes_sectors;
+	__u32 max_write_zeroes_seg;
+	__s32 stop_fd;
+	__u32 pad;
+	__u64 reserved[8];
+};
+
+/*
+ * Refuse every request that would change the disk with VIRTIO_BLK_S_IOERR. Set
+ * it whenever VIRTIO_BLK_F_RO is offered, whether the driver acked it or not.
+ */
+#define VHOST_BLK_BACKEND_READ_ONLY		(1U << 0)
+
+/*
+ * Complete a write, discard or write zeroes request only when its effect is
+ * stable, as if the driver had switched the write cache off (writeback = 0).
+ * Implied when VIRTIO_BLK_F_FLUSH was not acked.
+ */
+#define VHOST_BLK_BACKEND_WRITE_THROUGH		(1U << 1)
+
+/* Complete every VIRTIO_BLK_T_DISCARD that is valid without doing anything. */
+#define VHOST_BLK_BACKEND_DISCARD_IGNORE	(1U << 2)
+
+/*
+ * Treat VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP as not set: write zeroes never
+ * deallocates.
+ */
+#define VHOST_BLK_BACKEND_NO_UNMAP		(1U << 3)
+
+/* 1U << 4 is kept for holding failed requests back for the VMM. */
+
+/*
+ * VHOST_BLK_SET_BACKEND with an open block device starts every virtqueue that
+ * has been set up. Dirty pages of the block device's page cache are written
+ * back and clean ones dropped first, since requests go past that cache; read
+ * the disk with O_DIRECT while it is served. Errors:
+ *
+ * EBADF	@fd or @stop_fd is not open, or was opened with O_PATH.
+ * ENOTBLK	@fd is not a block device.
+ * EBUSY	A backend is set already, or requests of the last one are still
+ *		in flight.
+ * EFAULT	No virtqueue is set up, or a ring or the log cannot be accessed.
+ * EINVAL	@size, @flags, padding or a limit is not valid, @stop_fd is not
+ *		an eventfd, or the block device cannot do what an acked feature
+ *		promises.
+ * ENXIO	The block device has no sectors.
+ * EOPNOTSUPP	The block device is zoned.
+ * ENOMEM	Not enough memory for the requests.
+ * ESRCH	The worker of a virtqueue was killed.
+ * EIO, ...	The page cache of the block device could not be written back.
+ *
+ * A virtqueue may have served requests before another one made the call fail. If
+ * a fatal signal ends the wait for these, the backend stays set, but stopped.
+ *
+ * A virtqueue that fails (a descriptor chain the kernel cannot walk, or a ring
+ * it cannot write) signals its VHOST_SET_VRING_ERR eventfd and takes no further
+ * request until the backend is set again; the others go on.
+ *
+ * With @fd -1 (all other fields but @size ignored; they should be zero) it
+ * stops all virtqueues, waits until no request is in flight and releases the
+ * block device. Afterwards the kernel changes guest memory no more, and the used
+ * index of each ring that has not failed equals what VHOST_GET_VRING_BASE
+ * returns.
+ * If a fatal signal ends the wait it fails with -EINTR: the rings stay
+ * stopped, and the call may be repeated. Without a backend it does nothing and
+ * succeeds.
+ *
+ * VHOST_SET_FEATURES, VHOST_SET_VRING_NUM and VHOST_SET_VRING_BASE answer
+ * -EBUSY from VHOST_BLK_SET_BACKEND until then, and VHOST_SET_VRING_ADDR and
+ * VHOST_ATTACH_VRING_WORKER do from the stop on, but VHOST_F_LOG_ALL may be
+ * switched on and off at any time.
+ * That switch, VHOST_SET_MEM_TABLE, VHOST_SET_LOG_BASE and VHOST_SET_LOG_FD
+ * return when every request that was taken from a ring before has completed.
+ */
+#define VHOST_BLK_SET_BACKEND	_IOW(VHOST_VIRTIO, 0x50, struct vhost_blk_backend)
+
+/*
+ * Takes no new request from any virtqueue and does not wait for those that were
+ * taken (but for another ioctl of the same device that does). The stop_fd of
+ * the backend is signalled when nothing is in flight; complete the stop with
+ * VHOST_BLK_SET_BACKEND and fd -1, which will then not block. Fails with
+ * -ENODEV without a backend; stopping twice is not an error and signals once.
+ */
+#define VHOST_BLK_STOP		_IO(VHOST_VIRTIO, 0x51)
+
+/* 0x52 is kept for fetching the requests held back after an error. */
+
+/* Bytes of the configuration space that VHOST_BLK_PROBE_BACKEND can return. */
+#define VHOST_BLK_CONFIG_SIZE		256
+
+/**
+ * struct vhost_blk_probe - what could be served, for VHOST_BLK_PROBE_BACKEND
+ * @size: sizeof(struct vhost_blk_probe), set by the caller.
+ * @fd: An open block device, set by the caller.
+ * @flags: Zero.
+ * @config_len: Returned: how many bytes of @config have a meaning.
+ * @features: Returned: the bits of VHOST_GET_FEATURES that may be acked for
+ *	this device. VIRTIO_BLK_F_RO is set when it can only be read.
+ * @reserved: Zero.
+ * @config: Returned: struct virtio_blk_config, little-endian, zeroes after
+ *	@config_len: capacity, blk_size, topology, seg_max, num_queues and the
+ *	discard and write zeroes limits which suit the device. The VMM may
+ *	advertise less.
+ */
+struct vhost_blk_probe {
+	__u32 size;
+	__s32 fd;
+	__u32 flags;
+	__u32 config_len;
+	__u64 features;
+	__u64 reserved[5];
+	__u8 config[VHOST_BLK_CONFIG_SIZE];
+};
+
+/*
+ * Tells whether a block device can be served, and how, without changing any
+ * state. Errors for @fd are those of VHOST_BLK_SET_BACKEND.
+ */
+#define VHOST_BLK_PROBE_BACKEND	_IOWR(VHOST_VIRTIO, 0x53, struct vhost_blk_probe)
+
+/**
+ * struct vhost_blk_serial - the answer to VIRTIO_BLK_T_GET_ID
+ * @size: sizeof(struct vhost_blk_serial).
+ * @serial: Padded with zeroes; need not end with one.
+ * @reserved: Zero.
+ */
+struct vhost_blk_serial {
+	__u32 size;
+	__u8 serial[VHOST_BLK_SERIAL_LEN];
+	__u64 reserved[2];
+};
+
+/* Sets the serial number, at any time. It is empty before. */
+#define VHOST_BLK_SET_SERIAL	_IOW(VHOST_VIRTIO, 0x54, struct vhost_blk_serial)
+
+/* Indexes of the per-type counters in struct vhost_blk_stats. */
+enum vhost_blk_stat {
+	VHOST_BLK_STAT_READ,
+	VHOST_BLK_STAT_WRITE,
+	VHOST_BLK_STAT_FLUSH,
+	VHOST_BLK_STAT_DISCARD,
+	VHOST_BLK_STAT_WRITE_ZEROES,
+	VHOST_BLK_STAT_GET_ID,
+	/* A type that is unknown or not offered, or a header cut short. */
+	VHOST_BLK_STAT_OTHER,
+};
+
+/* Room for request types to come. */
+#define VHOST_BLK_STAT_TYPES		16
+
+/* As the queue of struct vhost_blk_stats: the sum over all virtqueues. */
+#define VHOST_BLK_STATS_ALL		0xffffffffU
+
+/**
+ * struct vhost_blk_stats - counters of one virtqueue, for VHOST_BLK_GET_STATS
+ * @size: sizeof(struct vhost_blk_stats), set by the caller.
+ * @queue: The virtqueue, or VHOST_BLK_STATS_ALL, set by the caller.
+ * @requests: Returned: requests completed with VIRTIO_BLK_S_OK, by type.
+ * @bytes: Returned: bytes of these requests, by type: data read or written,
+ *	or the size of the range.
+ * @failed: Returned: requests completed with any other status, by type.
+ * @reclaimed: Returned: descriptor chains returned with length 0 because they
+ *	have no byte for a status.
+ * @kicks: Returned: how often the queue ran because of a kick of the driver's
+ *	or of buffers left over when its share of a turn was used up.
+ * @signals: Returned: batches of used buffers the driver was notified of, as
+ *	far as it asked to be.
+ * @in_flight: Returned: requests taken from the ring and not completed yet.
+ * @ring_errors: Returned: how often the virtqueue failed as a whole.
+ * @reserved: Returned as zero.
+ */
+struct vhost_blk_stats {
+	__u32 size;
+	__u32 queue;
+	__u64 requests[VHOST_BLK_STAT_TYPES];
+	__u64 bytes[VHOST_BLK_STAT_TYPES];
+	__u64 failed[VHOST_BLK_STAT_TYPES];
+	__u64 reclaimed;
+	__u64 kicks;
+	__u64 signals;
+	__u64 in_flight;
+	__u64 ring_errors;
+	__u64 reserved[11];
+};
+
+/*
+ * Reads the counters, which run from open() on and are never reset. Fails with
+ * -ENOBUFS if there is no such virtqueue.
+ */
+#define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x55, struct vhost_blk_stats)
+
+#endif /* _UAPI_LINUX_VHOST_BLK_H */
