@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Throws any chain at the parser and holds the result against a second, simpler
+ * statement of the rules, which sees the whole message at once and counts with
+ * integers that cannot wrap.
+ */
+#include <linux/virtio_byteorder.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uapi/linux/virtio_blk.h>
+
+#include "guest.h"
+#include "parse_input.h"
+
+#define HDR	sizeof(struct virtio_blk_outhdr)
+#define RANGE	sizeof(struct virtio_blk_discard_write_zeroes)
+
+/* So many bytes of data are copied, to check the copying. */
+#define COPY_MAX	4096
+
+#define must(cond) do {							\
+	if (!(cond)) {							\
+		fprintf(stderr, "%s:%d: not true: %s\n", __FILE__,	\
+			__LINE__, #cond);				\
+		abort();						\
+	}								\
+} while (0)
+
+struct input {
+	const u8 *data;
+	size_t size;
+};
+
+/* The start of the readable bytes, as the driver wrote them. */
+struct message {
+	struct virtio_blk_outhdr hdr;
+	struct virtio_blk_discard_write_zeroes range;
+	u8 rest[COPY_MAX - HDR];
+};
+
+struct expected {
+	enum vhost_blk_stat type;
+	u8 status;
+	bool unmap;
+	u64 sector;
+	u64 bytes;
+};
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+
+static void take(struct input *input, void *to, size_t len)
+{
+	size_t have = len < input->size ? len : input->size;
+
+	memset(to, 0, len);
+	memcpy(to, input->data, have);
+	input->data += have;
+	input->size -= have;
+}
+
+static void take_buffers(struct input *input, struct guest_chain *chain,
+			 unsigned int nr,
+			 void (*add)(struct guest_chain *, u64, u64))
+{
+	while (nr--) {
+		struct fuzz_buffer buffer;
+		u32 len, good;
+
+		take(input, &buffer, sizeof(buffer));
+		len = le32toh(buffer.len);
+		good = len;
+		if (len && buffer.flags & FUZZ_FAULT_LAST)
+			good--;
+		if (buffer.flags & FUZZ_FAULT_ALL)
+			good = 0;
+		add(chain, len, good);
+	}
+}
+
+static struct vhost_blk_limits limits_of(const struct fuzz_head *head)
+{
+	return (struct vhost_blk_limits) {
+		.capacity = le64toh(head->capacity),
+		.block_size = 512U << head->block_shift % 8,
+		.max_discard_sectors = le32toh(head->max_discard_sectors),
+		.max_discard_seg = !!(head->flags & FUZZ_DISCARD_SEG),
+		.max_write_zeroes_sectors =
+			le32toh(head->max_write_zeroes_sectors),
+		.max_write_zeroes_seg = !!(head->flags & FUZZ_WRITE_ZEROES_SEG),
+		.read_only = head->flags & FUZZ_READ_ONLY,
+		.discard = head->flags & FUZZ_DISCARD,
+		.write_zeroes = head->flags & FUZZ_WRITE_ZEROES,
+		.little_endian = head->flags & FUZZ_LITTLE_ENDIAN,
+	};
+}
+
+static bool in_disk(const struct vhost_blk_limits *lim, u64 sector, u64 bytes)
+{
+	unsigned __int128 start = (unsigned __int128)sector * 512;
+
+	return start % lim->block_size == 0 && bytes % lim->block_size == 0 &&
+	       start + bytes <= (unsigned __int128)lim->capacity * 512;
+}
+
+static void expect_range(const struct vhost_blk_limits *lim,
+			 const struct guest_chain *chain,
+			 const struct message *msg, struct expected *want)
+{
+	bool discard = want->type == VHOST_BLK_STAT_DISCARD;
+	u32 max = discard ? lim->max_discard_sectors :
+			    lim->max_write_zeroes_sectors;
+	u32 segs = discard ? lim->max_discard_seg : lim->max_write_zeroes_seg;
+	u32 known = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	u32 flags = le32toh(msg->range.flags);
+	u32 sectors = le32toh(msg->range.num_sectors);
+	u64 payload = chain->out_bytes - HDR;
+
+	want->sector = le64toh(msg->range.sector);
+	want->bytes = 512ULL * sectors;
+	want->unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+
+	if (!(discard ? lim->discard : lim->write_zeroes))
+		want->status = VIRTIO_BLK_S_UNSUPP;
+	else if (lim->read_only || !payload || payload % RANGE)
+		want->status = VIRTIO_BLK_S_IOERR;
+	else if (payload > segs * RANGE)
+		want->status = VIRTIO_BLK_S_UNSUPP;
+	else if (chain->out_good < HDR + RANGE)
+		want->status = VIRTIO_BLK_S_IOERR;
+	else if (flags & ~known)
+		want->status = VIRTIO_BLK_S_UNSUPP;
+	else if ((max && sectors > max) ||
+		 !in_disk(lim, want->sector, want->bytes))
+		want->status = VIRTIO_BLK_S_IOERR;
+}
+
+static struct expected expect(const struct vhost_blk_limits *lim,
+			      const struct guest_chain *chain,
+			      const struct message *msg)
+{
+	struct expected want = {
+		.type = VHOST_BLK_STAT_OTHER,
+		.status = VIRTIO_BLK_S_OK,
+		.sector = __virtio64_to_cpu(lim->little_endian,
+					    msg->hdr.sector),
+	};
+	u32 type = __virtio32_to_cpu(lim->little_endian, msg->hdr.type);
+
+	if (chain->out_good < HDR) {
+		want.status = VIRTIO_BLK_S_IOERR;
+		return want;
+	}
+	/* A barrier bit is ignored. */
+	switch (type % VIRTIO_BLK_T_BARRIER) {
+	case VIRTIO_BLK_T_IN:
+		want.type = VHOST_BLK_STAT_READ;
+		want.bytes = chain->in_bytes - 1;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		want.type = VHOST_BLK_STAT_WRITE;
+		want.bytes = chain->out_bytes - HDR;
+		if (lim->read_only)
+			want.status = VIRTIO_BLK_S_IOERR;
+		break;
+	case 4:
+	case 5:
+		want.type = VHOST_BLK_STAT_FLUSH;
+		return want;
+	case VIRTIO_BLK_T_GET_ID:
+		want.type = VHOST_BLK_STAT_GET_ID;
+		want.bytes = chain->in_bytes > 20 ? 20 : chain->in_bytes - 1;
+		return want;
+	case VIRTIO_BLK_T_DISCARD:
+		want.type = VHOST_BLK_STAT_DISCARD;
+		expect_range(lim, chain, msg, &want);
+		return want;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		want.type = VHOST_BLK_STAT_WRITE_ZEROES;
+		expect_range(lim, chain, msg, &want);
+		return want;
+	default:
+		want.status = VIRTIO_BLK_S_UNSUPP;
+		return want;
+	}
+	if (want.bytes > 512ULL * VHOST_BLK_MAX_SECTORS ||
+	    !in_disk(lim, want.sector, want.bytes))
+		want.status = VIRTIO_BLK_S_IOERR;
+	return want;
+}
+
+/* Bytes from the first writable one on that were surely written. */
+static u64 expect_used(const struct vhost_blk_cmd *cmd,
+		       const struct guest_chain *chain)
+{
+	u64 data = 0;
+
+	if (cmd->type == VHOST_BLK_STAT_READ ||
+	    cmd->type == VHOST_BLK_STAT_GET_ID)
+		data = cmd->bytes;
+	if (cmd->status != VIRTIO_BLK_S_OK || data + 1 != chain->in_bytes)
+		return 0;
+	return chain->in_bytes;
+}
+
+static void check_alignment(const struct vhost_blk_cursor *cur,
+			    unsigned long mask)
+{
+	const struct iovec *iov = cur->iov;
+	size_t skip = cur->skip;
+	u64 left = cur->left;
+	bool aligned = true;
+
+	for (; left; iov++, skip = 0) {
+		unsigned long addr = (unsigned long)iov->iov_base + skip;
+		u64 len = iov->iov_len - skip;
+
+		if (len > left)
+			len = left;
+		if (len && (addr % (mask + 1) || len % (mask + 1)))
+			aligned = false;
+		left -= len;
+	}
+	must(vhost_blk_is_aligned(*cur, mask) == aligned);
+}
+
+static void check_write_data(const struct vhost_blk_cmd *cmd,
+			     const struct guest_chain *chain,
+			     const struct message *msg)
+{
+	struct vhost_blk_cursor cur = cmd->data;
+	u8 copy[COPY_MAX - HDR];
+	size_t len = cmd->bytes < sizeof(copy) ? cmd->bytes : sizeof(copy);
+	bool readable = HDR + len <= chain->out_good;
+
+	must(vhost_blk_copy_from_guest(&cur, copy, len) == readable);
+	if (!readable)
+		return;
+	must(cur.left == cmd->bytes - len);
+	must(!memcmp(copy, (const u8 *)msg + HDR, len));
+}
+
+static void check_read_data(const struct vhost_blk_cmd *cmd,
+			    const struct guest_chain *chain)
+{
+	const struct iovec *in = chain->iov + chain->out_num;
+	struct vhost_blk_cursor cur = cmd->data;
+	u8 copy[COPY_MAX];
+	size_t len = cmd->bytes < sizeof(copy) ? cmd->bytes : sizeof(copy), i;
+	bool writable = len <= chain->in_good;
+
+	for (i = 0; i < len; i++)
+		copy[i] = i + 1;
+	must(vhost_blk_copy_to_guest(&cur, copy, len) == writable);
+	if (!writable)
+		return;
+	must(cur.left == cmd->data.left - len);
+	must(guest.stored == len);
+	for (i = 0; i < len; i++)
+		must(*guest_at(in, chain->in_num, i) == copy[i]);
+	if (chain->in_good == chain->in_bytes)
+		must(*cmd->status_addr == 0xa5);
+}
+
+/* Any way to the data from byte @offset of @nr buffers on leads through it. */
+static void check_cursor(struct vhost_blk_cursor cur, const struct iovec *iov,
+			 unsigned int nr, u64 offset)
+{
+	u64 half = cur.left / 2;
+
+	must(guest_covered(cur, iov, nr, offset, cur.left));
+	check_alignment(&cur, 3);
+	check_alignment(&cur, 511);
+	vhost_blk_cursor_skip(&cur, half);
+	must(guest_covered(cur, iov, nr, offset + half, cur.left));
+}
+
+static void check_data(const struct vhost_blk_cmd *cmd,
+		       const struct guest_chain *chain,
+		       const struct message *msg)
+{
+	switch (cmd->type) {
+	case VHOST_BLK_STAT_WRITE:
+		must(cmd->data.left == cmd->bytes);
+		check_cursor(cmd->data, chain->iov, chain->out_num, HDR);
+		check_write_data(cmd, chain, msg);
+		break;
+	case VHOST_BLK_STAT_READ:
+	case VHOST_BLK_STAT_GET_ID:
+		must(cmd->data.left == chain->in_bytes - 1);
+		check_cursor(cmd->data, chain->iov + chain->out_num,
+			     chain->in_num, 0);
+		check_read_data(cmd, chain);
+		break;
+	default:
+		break;
+	}
+	must(!guest.foreign && !guest.refetched);
+}
+
+static void check_cmd(const struct vhost_blk_cmd *cmd,
+		      const struct vhost_blk_limits *lim,
+		      const struct guest_chain *chain,
+		      const struct message *msg)
+{
+	const struct expected want = expect(lim, chain, msg);
+
+	must(cmd->type == want.type);
+	must(cmd->status == want.status);
+	must(cmd->in_bytes == chain->in_bytes - 1);
+	must(cmd->status_addr == guest_at(chain->iov + chain->out_num,
+					  chain->in_num, chain->in_bytes - 1));
+	must(vhost_blk_used_len(cmd) == expect_used(cmd, chain));
+	if (want.status != VIRTIO_BLK_S_OK)
+		return;
+	must(cmd->bytes == want.bytes);
+	must(cmd->unmap == want.unmap);
+	if (want.type != VHOST_BLK_STAT_FLUSH)
+		must(cmd->sector == want.sector);
+	check_data(cmd, chain, msg);
+}
+
+static void check_chain(const struct vhost_blk_limits *lim,
+			const struct guest_chain *chain,
+			const struct message *msg)
+{
+	struct iovec *iov = guest_iov(chain);
+	struct vhost_blk_cmd cmd;
+	bool parsed;
+
+	memset(&cmd, 0xa5, sizeof(cmd));
+	parsed = vhost_blk_parse_chain(lim, iov, chain->out_num, chain->in_num,
+				       &cmd);
+
+	must(!guest.foreign && !guest.refetched && !guest.stored);
+	must(guest.fetched <= HDR + RANGE);
+	must(parsed == (chain->in_bytes > 0));
+	if (parsed)
+		check_cmd(&cmd, lim, chain, msg);
+	else
+		must(!guest.fetched && cmd.type == VHOST_BLK_STAT_OTHER);
+	free(iov);
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	struct input input = { data, size };
+	static struct guest_chain chain;
+	struct vhost_blk_limits lim;
+	struct fuzz_head head;
+	struct message msg;
+
+	take(&input, &head, sizeof(head));
+	lim = limits_of(&head);
+	memset(&chain, 0, sizeof(chain));
+	chain.odd = head.flags & FUZZ_ODD;
+	take_buffers(&input, &chain, head.out_num % FUZZ_MAX_BUFFERS,
+		     guest_add_out);
+	take_buffers(&input, &chain, head.in_num % FUZZ_MAX_BUFFERS,
+		     guest_add_in);
+	take(&input, &msg, sizeof(msg));
+	guest_fill(&chain, &msg, sizeof(msg));
+
+	check_chain(&lim, &chain, &msg);
+	guest_reset();
+	return 0;
+}
