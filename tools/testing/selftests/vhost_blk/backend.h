@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Block devices to serve: null_blk for content and faults, loop for a device
+ * that punches holes, and a device-mapper gate that holds I/O back until told
+ * to let it go.
+ */
+#ifndef BACKEND_H
+#define BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct backend_opts {
+	/* In MiB; 0 means 8: the oracle reads it all after each test. */
+	unsigned int size_mb;
+	/* 0 means 512. */
+	unsigned int block_size;
+	/* A volatile write cache of so many MiB. */
+	unsigned int cache_mb;
+	/* Complete each request from a timer after so many ns. */
+	unsigned long completion_ns;
+	bool no_discard;
+	/* The largest request of the device in sectors; 0 means its default. */
+	unsigned int max_sectors;
+	/* Requests that the device takes at a time; 0 means its default. */
+	unsigned int queue_depth;
+	/* Buffers may have gaps at page boundaries only, as for NVMe. */
+	bool virt_boundary;
+	/* Keeps no data: any size costs nothing. */
+	bool no_memory;
+	bool zoned;
+	/* A loop device on a memfd instead of null_blk. */
+	bool loop;
+	/* Put the gate in front. */
+	bool gate;
+};
+
+struct backend {
+	struct backend_opts opts;
+	char name[48];
+	/* What is served. */
+	char path[64];
+	/* What the content is checked through, below the gate. */
+	char raw_path[64];
+	/* O_RDWR, for VHOST_BLK_SET_BACKEND. */
+	int fd;
+	/* O_RDWR | O_DIRECT on raw_path. */
+	int raw_fd;
+	uint64_t sectors;
+	uint32_t block_size;
+	/* A bit for each sector that the test means to change. */
+	uint8_t *allowed;
+	int loop_fd;
+	int loop_nr;
+	bool gated;
+	bool held;
+};
+
+/* NULL, or the kernel option that is missing. */
+const char *backend_missing(const struct backend_opts *opts);
+
+bool backend_up(struct backend *be, const struct backend_opts *opts);
+bool backend_down(struct backend *be);
+
+/* What is on the disk, read and written from outside. */
+bool backend_read(struct backend *be, uint64_t sector, void *buf, size_t len);
+bool backend_write(struct backend *be, uint64_t sector, const void *buf,
+		   size_t len);
+/* pattern_fill() and pattern_matches() for the disk. */
+bool backend_fill(struct backend *be, uint64_t sector, size_t len,
+		  uint32_t seed);
+bool backend_matches(struct backend *be, uint64_t sector, size_t len,
+		     uint32_t seed);
+bool backend_is_zero(struct backend *be, uint64_t sector, size_t len);
+
+/* The test may change these sectors; all others must stay zero. */
+void backend_allow(struct backend *be, uint64_t sector, uint64_t sectors);
+bool backend_unchanged(struct backend *be);
+
+/* How many flushes reached the device since it was made. */
+long backend_flushes(struct backend *be);
+
+/* The gate: I/O submitted while it is held waits for its release. */
+bool backend_hold(struct backend *be);
+bool backend_release(struct backend *be);
+
+/* Loses what is only in the volatile cache. Nobody may have it open. */
+bool backend_power_cut(struct backend *be);
+
+/* The null_blk device goes away, whoever has it open. */
+bool backend_remove(struct backend *be);
+/* Sectors from @first to @last fail, or do no more. */
+bool backend_bad(struct backend *be, uint64_t first, uint64_t last, bool bad);
+/* The gate's size becomes @sectors. */
+bool backend_resize(struct backend *be, uint64_t sectors);
+
+bool backend_reopen(struct backend *be, int flags);
+bool backend_set_readonly(struct backend *be, int on);
+
+#endif /* BACKEND_H */

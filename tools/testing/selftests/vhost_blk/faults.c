@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Section H: backends, memory and cgroups that say no. */
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "harness.h"
+
+#define OK	VIRTIO_BLK_S_OK
+#define IOERR	VIRTIO_BLK_S_IOERR
+
+FIXTURE(faults) {
+	struct bench b;
+	struct vq *vq;
+	struct gbuf data;
+};
+
+FIXTURE_SETUP(faults)
+{
+	BENCH_UP(&self->b, NULL, return);
+	self->vq = &self->b.dev.vq[0];
+	self->data = guest_alloc(&self->b.dev.mem, 4096);
+}
+
+FIXTURE_TEARDOWN(faults)
+{
+	EXPECT_TRUE(bench_down(&self->b));
+}
+
+#define AGAIN(opts, statement) do { \
+	BENCH_AGAIN(&self->b, opts, statement); \
+	self->data = guest_alloc(&self->b.dev.mem, 4096); \
+} while (0)
+
+/* One bad sector in the middle of a request of many bios. */
+TEST_F(faults, h90_bad_sector)
+{
+	struct vdev *dev = &self->b.dev;
+	struct gbuf large = guest_alloc_in(&dev->mem, GUEST_ADJ, 6 << 20, 0);
+	uint32_t len;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, large.len, 1));
+	ASSERT_TRUE(backend_bad(&self->b.be, 5000, 5000, true));
+	EXPECT_EQ(IOERR, blk_io_len(self->vq, VIRTIO_BLK_T_IN, 0, large,
+				    &len));
+	EXPECT_EQ(0, len);
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_OUT, 0, large));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_IN, 5000,
+				gbuf_at(self->data, 0, 512)));
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 5001,
+			     gbuf_at(self->data, 0, 512)));
+	EXPECT_FALSE(event_pending(self->vq->err));
+
+	ASSERT_TRUE(backend_bad(&self->b.be, 5000, 5000, false));
+	gbuf_fill(large, 2);
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_OUT, 0, large));
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, large.len, 2));
+}
+
+TEST_F(faults, h90_only_the_bad_one_of_many)
+{
+	struct bench_opts opts = { .backend.completion_ns = 1000000 };
+	struct blk_req req[16];
+	unsigned int i;
+
+	AGAIN(&opts, return);
+	self->data = guest_alloc(&self->b.dev.mem, 8192);
+	ASSERT_TRUE(backend_bad(&self->b.be, 7 * 16, 7 * 16, true));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		/* Too far apart for the block layer to make one of them. */
+		req[i] = blk_req(&self->b.dev, VIRTIO_BLK_T_IN, i * 16,
+				 gbuf_at(self->data, 512 * i, 512));
+		blk_req_queue(self->vq, &req[i]);
+	}
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(blk_reap(self->vq, req, ARRAY_SIZE(req)));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		EXPECT_EQ(i == 7 ? IOERR : OK, *req[i].status.p)
+			TH_LOG("request %u", i);
+	}
+	ASSERT_TRUE(backend_bad(&self->b.be, 7 * 16, 7 * 16, false));
+}
+
+TEST_F(faults, h93_backend_removed)
+{
+	struct vdev *dev = &self->b.dev;
+	int i;
+
+	ASSERT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, self->data));
+	ASSERT_TRUE(backend_remove(&self->b.be));
+	for (i = 0; i < 10; i++) {
+		EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_IN, 0,
+					self->data));
+		EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_OUT, 0,
+					self->data));
+	}
+	dev->sibling = -1;
+	EXPECT_TRUE(vdev_stop(dev));
+}
+
+TEST_F(faults, h93_backend_removed_in_flight)
+{
+	struct bench_opts opts = { .backend.completion_ns = 20000000 };
+	struct blk_req req[32];
+	unsigned int i;
+
+	AGAIN(&opts, return);
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		req[i] = blk_req(&self->b.dev, VIRTIO_BLK_T_IN, i,
+				 gbuf_at(self->data, 0, 512));
+		blk_req_queue(self->vq, &req[i]);
+	}
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(backend_remove(&self->b.be));
+	EXPECT_TRUE(blk_reap(self->vq, req, ARRAY_SIZE(req)));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, self->data));
+	self->b.dev.sibling = -1;
+}
+
+TEST_F(faults, h94_backend_shrinks_and_grows)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	uint64_t all;
+
+	AGAIN(&opts, return);
+	all = self->b.be.sectors;
+	ASSERT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, all - 8, self->data));
+	ASSERT_TRUE(backend_resize(&self->b.be, all / 2));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_OUT, all - 8,
+				self->data));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_OUT, all / 2,
+				self->data));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_IN, all / 2 - 4,
+				self->data));
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, all / 2 - 8,
+			     self->data));
+	ASSERT_TRUE(backend_resize(&self->b.be, all));
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, all - 8, self->data));
+}
+
+/* What the VMM advertised stays the limit. */
+TEST_F(faults, h94_backend_grows_beyond_the_capacity)
+{
+	struct bench_opts opts = { .backend.gate = true, .stopped = true };
+	uint64_t half;
+
+	AGAIN(&opts, return);
+	half = self->b.be.sectors / 2;
+	ASSERT_TRUE(backend_resize(&self->b.be, half));
+	ASSERT_TRUE(vdev_start(&self->b.dev, self->b.be.fd, 0));
+	ASSERT_TRUE(backend_resize(&self->b.be, 2 * half));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_OUT, half, self->data));
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, half - 8, self->data));
+}
+
+static bool put_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, text, strlen(text)) ==
+				 (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* Lets every allocation fail if it is to, and quietly. */
+static bool inject_setup(void)
+{
+	static const char * const dir[] = {
+		"failslab", "fail_page_alloc", "fail_usercopy",
+		"fail_make_request",
+	};
+	char path[128];
+	unsigned int i;
+
+	mount("none", "/sys/kernel/debug", "debugfs", 0, NULL);
+	if (access("/proc/self/fail-nth", F_OK) ||
+	    access("/sys/kernel/debug/failslab", F_OK))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(dir); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose",
+			 dir[i]);
+		put_text(path, "0");
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/debug/%s/ignore-gfp-wait", dir[i]);
+		put_text(path, "N");
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/debug/%s/ignore-gfp-highmem", dir[i]);
+		put_text(path, "N");
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/debug/%s/min-order", dir[i]);
+		put_text(path, "0");
+	}
+	return true;
+}
+
+/* The @nth point of failure from now on fails; 0 switches it off. */
+static bool inject(const char *path, unsigned int nth)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", nth);
+	return put_text(path, text);
+}
+
+/* Whether it did. */
+static bool injected(const char *path)
+{
+	unsigned int left = 1;
+	FILE *f = fopen(path, "re");
+
+	if (f) {
+		if (fscanf(f, "%u", &left) != 1)
+			left = 1;
+		fclose(f);
+	}
+	return !left;
+}
+
+/* Opens, sets up, starts and closes; errors are expected. */
+static void whole_life(const struct vdev *from, int bdev_fd)
+{
+	const struct vq *vq = &from->vq[0];
+	struct vhost_vring_addr addr = {
+		.index = 0,
+		.desc_user_addr = (uintptr_t)vq->desc,
+		.avail_user_addr = (uintptr_t)vq->avail,
+		.used_user_addr = (uintptr_t)vq->used,
+	};
+	struct vhost_vring_state num = { 0, vq->num };
+	struct vhost_vring_file kick = { 0, vq->kick };
+	struct vhost_blk_backend be = from->backend;
+	struct vdev dev = { .features = from->features };
+
+	be.fd = bdev_fd;
+	dev.fd = open(VHOST_BLK_NODE, O_RDWR | O_CLOEXEC);
+	if (dev.fd < 0)
+		return;
+	ioctl(dev.fd, VHOST_SET_OWNER);
+	ioctl(dev.fd, VHOST_SET_FEATURES, &dev.features);
+	vdev_mem_table(&dev, from->mem.region, GUEST_REGIONS);
+	ioctl(dev.fd, VHOST_SET_VRING_NUM, &num);
+	ioctl(dev.fd, VHOST_SET_VRING_ADDR, &addr);
+	ioctl(dev.fd, VHOST_SET_VRING_KICK, &kick);
+	ioctl(dev.fd, VHOST_BLK_SET_BACKEND, &be);
+	ioctl(dev.fd, VHOST_RESET_OWNER);
+	close(dev.fd);
+}
+
+TEST_F(faults, h96_the_ioctls_run_out_of_memory)
+{
+	static const char path[] = "/proc/thread-self/fail-nth";
+	struct vdev *dev = &self->b.dev;
+	unsigned int nth;
+
+	if (!inject_setup())
+		SKIP(return, "needs CONFIG_FAILSLAB with debugfs");
+	ASSERT_TRUE(vdev_stop(dev));
+	for (nth = 1; nth < 2000; nth++) {
+		bool hit;
+
+		ASSERT_TRUE(inject(path, nth));
+		whole_life(dev, self->b.be.fd);
+		hit = injected(path);
+		inject(path, 0);
+		if (!hit)
+			break;
+	}
+	EXPECT_GT(nth, 20);
+	EXPECT_LT(nth, 2000);
+	vq_reset(&dev->vq[0], 0);
+	ASSERT_TRUE(vdev_set_vring(dev, &dev->vq[0]));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, self->vq, 8));
+}
+
+#define CGROUP	"/sys/fs/cgroup/vhost_blk_test"
+
+static int64_t ms_of_write(struct bench *b, struct gbuf data)
+{
+	struct timespec from, to;
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	if (blk_io(&b->dev.vq[0], VIRTIO_BLK_T_OUT, 0, data) != OK)
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	return (to.tv_sec - from.tv_sec) * 1000LL +
+	       (to.tv_nsec - from.tv_nsec) / 1000000;
+}
+
+/* Mounts cgroup2 if need be; NULL or what is missing. */
+static const char *cgroup_setup(void)
+{
+	if (access("/sys/fs/cgroup", F_OK))
+		return "CONFIG_CGROUPS";
+	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) &&
+	    mount("none", "/sys/fs/cgroup", "cgroup2", 0, NULL))
+		return "CONFIG_CGROUPS";
+	put_text("/sys/fs/cgroup/cgroup.subtree_control", "+io");
+	mkdir(CGROUP, 0755);
+	if (access(CGROUP "/io.max", F_OK))
+		return "CONFIG_BLK_DEV_THROTTLING";
+	return NULL;
+}
+
+/* The I/O of the device is its owner's: io.max of the owner's group applies. */
+TEST_F(faults, io_max_owner_is_throttled)
+{
+	const char *missing = cgroup_setup();
+	int64_t free_ms, bound_ms;
+	char limit[96], pid[16];
+	struct stat st;
+	struct gbuf data;
+
+	if (missing)
+		SKIP(return, "needs %s", missing);
+	ASSERT_EQ(0, fstat(self->b.be.fd, &st));
+	snprintf(limit, sizeof(limit), "%u:%u wbps=2097152",
+		 major(st.st_rdev), minor(st.st_rdev));
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	data = guest_alloc_in(&self->b.dev.mem, GUEST_ADJ, 4 << 20, 0);
+	backend_allow(&self->b.be, 0, data.len / 512);
+
+	/* In the group before it becomes the owner. */
+	ASSERT_TRUE(put_text(CGROUP "/cgroup.procs", pid));
+	ASSERT_TRUE(vdev_close(&self->b.dev));
+	ASSERT_TRUE(vdev_open(&self->b.dev));
+	ASSERT_TRUE(vdev_setup(&self->b.dev, NULL));
+	ASSERT_TRUE(vdev_start(&self->b.dev, self->b.be.fd, 0));
+	data = guest_alloc_in(&self->b.dev.mem, GUEST_ADJ, 4 << 20, 0);
+	free_ms = ms_of_write(&self->b, data);
+	ASSERT_TRUE(put_text(CGROUP "/io.max", limit));
+	/* 4 MiB at 2 MiB/s */
+	bound_ms = ms_of_write(&self->b, data);
+	EXPECT_GE(bound_ms, 1000);
+	EXPECT_LT(free_ms, bound_ms);
+
+	ASSERT_TRUE(put_text("/sys/fs/cgroup/cgroup.procs", pid));
+	snprintf(limit, sizeof(limit), "%u:%u wbps=max", major(st.st_rdev),
+		 minor(st.st_rdev));
+	put_text(CGROUP "/io.max", limit);
+}
+
+TEST_HARNESS_MAIN

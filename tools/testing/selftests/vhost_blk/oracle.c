@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "oracle.h"
+
+/* Lines a test may add to the log, so that no guest can flood it. */
+#define MAX_LINES	10
+
+#define IDLE_MS		60
+
+bool oracle_init(struct oracle *oracle)
+{
+	oracle->kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (oracle->kmsg < 0 || lseek(oracle->kmsg, 0, SEEK_END) < 0) {
+		diag("/dev/kmsg: %s", strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+void oracle_exit(struct oracle *oracle)
+{
+	close(oracle->kmsg);
+}
+
+/* What the fixtures, not the device, make the kernel say. */
+static bool line_expected(const char *text)
+{
+	static const char * const from_fixture[] = {
+		"null_blk: disk ", "loop", "device-mapper: ", "vbt",
+		"EXT4-fs", "block dm-",
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(from_fixture); i++)
+		if (!strncmp(text, from_fixture[i], strlen(from_fixture[i])))
+			return true;
+	return false;
+}
+
+static bool line_bad(const char *text)
+{
+	static const char * const bad[] = {
+		"WARNING", "BUG", "Oops", "KASAN", "UBSAN", "KCSAN", "KMSAN",
+		"general protection", "hung_task", "blocked for more than",
+		"soft lockup", "rcu: INFO", "possible circular locking",
+		"possible recursive locking", "inconsistent lock state",
+		"suspicious RCU usage", "sleeping function", "Call Trace",
+		"scheduling while atomic", "refcount_t", "Unable to handle",
+		"kernel NULL pointer", "attempt to access beyond end of device",
+		"memory leak", "held lock freed", "lock held when returning",
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		if (strstr(text, bad[i]))
+			return true;
+	return false;
+}
+
+static bool log_clean(struct oracle *oracle)
+{
+	unsigned int lines = 0;
+	bool clean = true;
+	char record[2048];
+	ssize_t n;
+
+	for (;;) {
+		char *text;
+
+		n = read(oracle->kmsg, record, sizeof(record) - 1);
+		if (n < 0 && errno == EPIPE) {
+			diag("the kernel log was flooded");
+			clean = false;
+			continue;
+		}
+		if (n <= 0)
+			break;
+		record[n] = 0;
+		text = strchr(record, ';');
+		text = text ? text + 1 : record;
+		text[strcspn(text, "\n")] = 0;
+		if (line_bad(text)) {
+			diag("kernel: %s", text);
+			clean = false;
+		}
+		if (!line_expected(text) && ++lines == MAX_LINES + 1) {
+			diag("more than %u new lines in the kernel log, %s",
+			     MAX_LINES, text);
+			clean = false;
+		}
+	}
+	return clean;
+}
+
+bool have_task_workers(void)
+{
+	struct dirent *entry;
+	bool found = false;
+	DIR *dir = opendir("/proc/self/task");
+
+	while (dir && (entry = readdir(dir))) {
+		char path[300], name[32] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
+			 entry->d_name);
+		f = fopen(path, "re");
+		if (f && fgets(name, sizeof(name), f))
+			found |= !strncmp(name, "vhost-", 6);
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* User and system time of one thread in clock ticks, or 0. */
+static unsigned long thread_ticks(const char *dir, const char *tid)
+{
+	unsigned long user = 0, sys = 0;
+	char path[300], line[512];
+	char *after;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s/stat", dir, tid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	/* The name is in brackets: "12 (vhost-11) S ..." */
+	if (fgets(line, sizeof(line), f) && strstr(line, "(vhost-")) {
+		after = strrchr(line, ')');
+		if (after)
+			sscanf(after, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+			       &user, &sys);
+	}
+	fclose(f);
+	return user + sys;
+}
+
+static unsigned long dir_ticks(const char *dir)
+{
+	unsigned long sum = 0;
+	struct dirent *entry;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return 0;
+	while ((entry = readdir(d)))
+		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+			sum += thread_ticks(dir, entry->d_name);
+	closedir(d);
+	return sum;
+}
+
+/* Workers are threads of this process, or kernel threads before 6.4. */
+static unsigned long worker_ticks(void)
+{
+	return dir_ticks(have_task_workers() ? "/proc/self/task" : "/proc");
+}
+
+bool oracle_idle(void)
+{
+	unsigned long budget = IDLE_MS * sysconf(_SC_CLK_TCK) / 1000 / 2;
+	unsigned long before = worker_ticks();
+	unsigned long used;
+
+	usleep(IDLE_MS * 1000);
+	used = worker_ticks() - before;
+	if (used > budget)
+		diag("an idle worker used %lu ticks in %u ms", used, IDLE_MS);
+	return used <= budget;
+}
+
+static int64_t vm_counter(const char *name)
+{
+	size_t len = strlen(name);
+	int64_t value = -1;
+	char line[128];
+	FILE *f;
+	int fd;
+
+	/* The counters are kept per CPU and folded now and then. */
+	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (write(fd, "1", 1) != 1)
+			diag("stat_refresh: %s", strerror(errno));
+		close(fd);
+	}
+	f = fopen("/proc/vmstat", "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, len) && line[len] == ' ')
+			value = atoll(line + len);
+	if (f)
+		fclose(f);
+	return value;
+}
+
+int64_t oracle_pins_acquired(void)
+{
+	return vm_counter("nr_foll_pin_acquired");
+}
+
+int64_t oracle_pins(void)
+{
+	return oracle_pins_acquired() - vm_counter("nr_foll_pin_released");
+}
+
+static bool no_pins(void)
+{
+	int64_t pins = oracle_pins();
+
+	if (pins)
+		diag("%lld pages stay pinned", (long long)pins);
+	return !pins;
+}
+
+bool oracle_queue_works(struct vdev *dev, struct backend *be, struct vq *vq,
+			uint64_t sector)
+{
+	uint32_t len = be->block_size > 1024 ? be->block_size : 1024;
+	struct gbuf out = guest_alloc(&dev->mem, len);
+	struct gbuf in = guest_alloc(&dev->mem, len);
+	bool readonly = dev->backend.flags & VHOST_BLK_BACKEND_READ_ONLY;
+	uint32_t seed = 1000 + vq->index;
+	int ret;
+
+	gbuf_fill(out, seed);
+	if (readonly || be->opts.no_memory)
+		return blk_io(vq, VIRTIO_BLK_T_IN, sector, in) ==
+		       VIRTIO_BLK_S_OK;
+
+	backend_allow(be, sector, len / 512);
+	ret = blk_io(vq, VIRTIO_BLK_T_OUT, sector, out);
+	if (ret != VIRTIO_BLK_S_OK) {
+		diag("queue %u: write is answered with %d", vq->index, ret);
+		return false;
+	}
+	ret = blk_io(vq, VIRTIO_BLK_T_IN, sector, in);
+	if (ret != VIRTIO_BLK_S_OK) {
+		diag("queue %u: read is answered with %d", vq->index, ret);
+		return false;
+	}
+	return gbuf_matches(in, seed) &&
+	       backend_matches(be, sector, len, seed);
+}
+
+static bool sibling_works(struct oracle *oracle, struct vdev *dev,
+			  struct backend *be)
+{
+	/* The end of the disk is the sibling's; tests stay below it. */
+	oracle->sibling_sector = dev->backend.capacity - 64;
+	return oracle_queue_works(dev, be, &dev->vq[dev->sibling],
+				  oracle->sibling_sector);
+}
+
+bool oracle_device(struct oracle *oracle, struct vdev *dev, struct backend *be)
+{
+	bool ok = true;
+
+	if (dev->running) {
+		if (dev->sibling >= 0)
+			ok &= sibling_works(oracle, dev, be);
+		ok &= oracle_idle();
+		ok &= vdev_wait_in_flight(dev, 0);
+	}
+	return ok & guest_canaries_intact(&dev->mem);
+}
+
+bool oracle_kernel(struct oracle *oracle)
+{
+	return no_pins() & log_clean(oracle);
+}
+
+bool oracle_ring_dead(struct vdev *dev, struct backend *be, unsigned int index)
+{
+	struct vq *vq = &dev->vq[index];
+	struct vhost_blk_stats st;
+	uint16_t used = vq_used_idx(vq);
+
+	if (!vdev_stats(dev, index, &st) || !st.ring_errors) {
+		diag("queue %u: no ring error counted", index);
+		return false;
+	}
+	vq_kick(vq);
+	if (!oracle_idle())
+		return false;
+	if (vq_used_idx(vq) != used || used != vq->next_used) {
+		vq_dump(vq, "a failed queue went on");
+		return false;
+	}
+	if (dev->sibling >= 0 &&
+	    !oracle_queue_works(dev, be, &dev->vq[dev->sibling],
+				dev->backend.capacity - 64))
+		return false;
+	if (!vdev_restart(dev, index))
+		return false;
+	return oracle_queue_works(dev, be, vq, dev->backend.capacity - 128);
+}
