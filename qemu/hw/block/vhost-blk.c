@@ -1,0 +1,984 @@
+/*
+ * virtio-blk whose data path can move into the host kernel and back
+ *
+ * The device is a virtio-blk in every respect.  While nothing in QEMU needs to
+ * see the requests, its virtqueues are served by the host kernel, by means of
+ * /dev/vhost-blk; see docs/system/devices/vhost-blk.rst.
+ *
+ * The host notifiers and guest notifiers are the same in both modes, so moving
+ * the data path means no more than to change who takes requests off the rings:
+ *
+ * - The way back is the drained section.  Whatever is about to change how
+ *   requests are to be treated drains the drive first, and as long as it is
+ *   drained the kernel does not touch the rings.
+ * - The way into the kernel is a bottom half, which runs some time after the
+ *   last drained section ended and checks everything again.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <linux/vhost.h>
+#include <linux/vhost_blk.h>
+#include "block/block_int.h"
+#include "block/bypass.h"
+#include "hw/qdev-properties.h"
+#include "hw/virtio/vhost-blk.h"
+#include "hw/virtio/virtio-access.h"
+#include "hw/virtio/virtio-bus.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "system/runstate.h"
+#include "system/tcg.h"
+
+/*
+ * How soon to look again when a request was still on its way: short enough to
+ * go unnoticed, long enough not to be a load.
+ */
+#define VHOST_BLK_RETRY_MS 20
+
+/*
+ * Feature bits that ask nothing of who serves the rings: they describe the
+ * disk, or are about what stays with QEMU.
+ */
+#define VHOST_BLK_QEMU_FEATURES                                         \
+    (BIT_ULL(VIRTIO_BLK_F_SIZE_MAX) | BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |   \
+     BIT_ULL(VIRTIO_BLK_F_GEOMETRY) | BIT_ULL(VIRTIO_BLK_F_RO) |        \
+     BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) | BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |  \
+     BIT_ULL(VIRTIO_F_RING_RESET) | BIT_ULL(VIRTIO_F_IOMMU_PLATFORM))
+
+static int vhost_blk_ioctl(VHostBlk *s, unsigned long request, void *arg)
+{
+    int fd = (uintptr_t)s->dev.opaque;
+
+    return RETRY_ON_EINTR(ioctl(fd, request, arg)) < 0 ? -errno : 0;
+}
+
+static void vhost_blk_schedule_handover(VHostBlk *s)
+{
+    if (s->handover_bh) {
+        qemu_bh_schedule(s->handover_bh);
+    }
+}
+
+/* Remember why the kernel does not serve the disk, and say it once. */
+static void vhost_blk_set_reason(VHostBlk *s, Error *err)
+{
+    g_free(s->reason);
+    s->reason = g_strdup(error_get_pretty(err));
+
+    if (!s->warned) {
+        g_autofree char *id = blk_get_attached_dev_id(s->parent_obj.blk);
+
+        warn_report("vhost-blk: '%s' is served by QEMU, not by the kernel: %s",
+                    id, s->reason);
+        s->warned = true;
+    }
+    error_free(err);
+}
+
+static void vhost_blk_clear_reason(VHostBlk *s)
+{
+    g_free(s->reason);
+    s->reason = NULL;
+}
+
+/* ---- from the kernel back to QEMU ---- */
+
+static void vhost_blk_add_counts(VHostBlk *s)
+{
+    static const struct {
+        int from;
+        enum BlockAcctType to;
+    } map[] = {
+        /* As virtio-blk: write zeroes are writes, discard does not count */
+        { VHOST_BLK_STAT_READ,         BLOCK_ACCT_READ  },
+        { VHOST_BLK_STAT_WRITE,        BLOCK_ACCT_WRITE },
+        { VHOST_BLK_STAT_WRITE_ZEROES, BLOCK_ACCT_WRITE },
+        { VHOST_BLK_STAT_FLUSH,        BLOCK_ACCT_FLUSH },
+    };
+    struct vhost_blk_stats stats = {
+        .size = sizeof(stats),
+        .queue = VHOST_BLK_STATS_ALL,
+    };
+    VHostBlkCounts now = {};
+    int i;
+
+    if (vhost_blk_ioctl(s, VHOST_BLK_GET_STATS, &stats) < 0) {
+        return;
+    }
+    for (i = 0; i < ARRAY_SIZE(map); i++) {
+        now.ops[map[i].to] += stats.requests[map[i].from];
+        now.bytes[map[i].to] += stats.bytes[map[i].from];
+        now.failed[map[i].to] += stats.failed[map[i].from];
+    }
+    for (i = 0; i < BLOCK_MAX_IOTYPE; i++) {
+        block_acct_add_external(blk_get_stats(s->parent_obj.blk), i,
+                                now.ops[i] - s->counted.ops[i],
+                                now.bytes[i] - s->counted.bytes[i],
+                                now.failed[i] - s->counted.failed[i]);
+    }
+    s->counted = now;
+}
+
+/* The kernel starts every ring it has an address of. */
+static void vhost_blk_forget_rings(VHostBlk *s)
+{
+    int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        struct vhost_vring_addr none = { .index = i };
+
+        s->dev.vhost_ops->vhost_set_vring_addr(&s->dev, &none);
+    }
+}
+
+/* The rings are as the kernel left them; make them ready for virtio-blk. */
+static void vhost_blk_take_rings(VHostBlk *s)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i;
+
+    vhost_dev_stop(&s->dev, vdev, false);
+    vhost_blk_forget_rings(s);
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        VirtQueue *vq = virtio_get_queue(vdev, i);
+
+        /*
+         * A kick that the kernel was woken by is still in the notifier, and
+         * it may have stopped while it had notifications disabled.  All rings
+         * are looked at once the notifiers are attached, so nothing is lost.
+         */
+        event_notifier_test_and_clear(virtio_queue_get_host_notifier(vq));
+        virtio_queue_set_notification(vq, 1);
+    }
+}
+
+/* Nothing is in flight any more, or the kernel is waited for. */
+static void vhost_blk_finish_stop(VHostBlk *s)
+{
+    struct vhost_blk_backend none = {
+        .size = sizeof(none),
+        .fd = -1,
+        .stop_fd = -1,
+    };
+    int r = vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &none);
+
+    s->state = VHOST_BLK_PARKED;
+    if (r < 0) {
+        s->stop_failed = true;
+        virtio_error(VIRTIO_DEVICE(s), "vhost-blk: the kernel does not give "
+                     "the virtqueues back: %s", strerror(-r));
+        return;
+    }
+
+    vhost_blk_take_rings(s);
+    blk_bypass_wrote(s->parent_obj.blk);
+    vhost_blk_add_counts(s);
+}
+
+static void vhost_blk_begin_stop(VHostBlk *s)
+{
+    if (vhost_blk_ioctl(s, VHOST_BLK_STOP, NULL) < 0) {
+        vhost_blk_finish_stop(s);
+        return;
+    }
+    s->state = VHOST_BLK_STOPPING;
+}
+
+static void vhost_blk_stopped(EventNotifier *n)
+{
+    VHostBlk *s = container_of(n, VHostBlk, stopped);
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+
+    if (!event_notifier_test_and_clear(n) || s->state != VHOST_BLK_STOPPING) {
+        return;
+    }
+
+    vhost_blk_finish_stop(s);
+
+    /* The drained section may have ended without waiting for this */
+    if (!s->stop_failed && !blk_in_drain(vblk->blk)) {
+        s->state = VHOST_BLK_USERSPACE;
+        if (vblk->ioeventfd_started) {
+            virtio_blk_ioeventfd_attach(vblk);
+        }
+        vhost_blk_schedule_handover(s);
+    }
+}
+
+static void vhost_blk_drained_begin(VirtIOBlock *vblk)
+{
+    VHostBlk *s = VHOST_BLK(vblk);
+
+    if (s->state == VHOST_BLK_KERNEL) {
+        vhost_blk_begin_stop(s);
+    }
+}
+
+static bool vhost_blk_drained_poll(VirtIOBlock *vblk)
+{
+    VHostBlk *s = VHOST_BLK(vblk);
+
+    return s->state == VHOST_BLK_STOPPING;
+}
+
+static bool vhost_blk_drained_end(VirtIOBlock *vblk)
+{
+    VHostBlk *s = VHOST_BLK(vblk);
+
+    switch (s->state) {
+    case VHOST_BLK_KERNEL:
+        return false;
+    case VHOST_BLK_STOPPING:
+        /* vhost_blk_stopped() goes on */
+        return false;
+    case VHOST_BLK_PARKED:
+        if (s->stop_failed) {
+            return false;
+        }
+        s->state = VHOST_BLK_USERSPACE;
+        break;
+    case VHOST_BLK_USERSPACE:
+        break;
+    }
+    vhost_blk_schedule_handover(s);
+    return true;
+}
+
+/* After this, the kernel is out of it until the main loop runs again. */
+static void vhost_blk_take_back(VHostBlk *s)
+{
+    if (s->state != VHOST_BLK_USERSPACE) {
+        blk_drain(s->parent_obj.blk);
+    }
+}
+
+static void vhost_blk_ring_error(EventNotifier *n)
+{
+    struct vhost_virtqueue *vq = container_of(n, struct vhost_virtqueue,
+                                              error_notifier);
+    VHostBlk *s = container_of(vq->dev, VHostBlk, dev);
+
+    if (!event_notifier_test_and_clear(n) || s->state == VHOST_BLK_USERSPACE) {
+        return;
+    }
+    s->ring_failed = true;
+    vhost_blk_take_back(s);
+}
+
+/* ---- from QEMU into the kernel ---- */
+
+/* Only virtio-blk can stop the machine on an error, or try again. */
+static bool vhost_blk_check_error_policy(VHostBlk *s, Error **errp)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    BlockConf *conf = &vblk->conf.conf;
+    BlockdevOnError werror = blk_get_on_error(vblk->blk, false);
+    BlockdevOnError rerror = blk_get_on_error(vblk->blk, true);
+
+    if (conf->werror == BLOCKDEV_ON_ERROR_AUTO &&
+        werror == BLOCKDEV_ON_ERROR_ENOSPC) {
+        /* What "auto" means for virtio-blk; here it means to report. */
+        werror = BLOCKDEV_ON_ERROR_REPORT;
+    }
+    if (werror != BLOCKDEV_ON_ERROR_REPORT) {
+        error_setg(errp, "werror=%s needs QEMU", BlockdevOnError_str(werror));
+        return false;
+    }
+    if (rerror != BLOCKDEV_ON_ERROR_REPORT) {
+        error_setg(errp, "rerror=%s needs QEMU", BlockdevOnError_str(rerror));
+        return false;
+    }
+    return true;
+}
+
+static bool vhost_blk_check_machine(VHostBlk *s, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    if (!virtio_device_ioeventfd_enabled(vdev)) {
+        error_setg(errp, "ioeventfd is off");
+        return false;
+    }
+    if (tcg_enabled() && !s->allow_tcg) {
+        /* TCG would go on to run code that the disk has overwritten. */
+        error_setg(errp, "the guest runs under TCG");
+        return false;
+    }
+    if (virtio_host_has_feature(vdev, VIRTIO_F_IOMMU_PLATFORM) &&
+        virtio_bus_device_iommu_enabled(vdev)) {
+        error_setg(errp, "the device is behind an IOMMU");
+        return false;
+    }
+    return true;
+}
+
+static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    uint64_t missing = vdev->guest_features & ~features &
+                       ~VHOST_BLK_QEMU_FEATURES;
+    int i;
+
+    if (missing) {
+        error_setg(errp, "the driver uses feature bits 0x%" PRIx64 ", "
+                   "which the kernel does not know", missing);
+        return false;
+    }
+    if (!virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1) &&
+        virtio_is_big_endian(vdev) != HOST_BIG_ENDIAN) {
+        error_setg(errp, "the driver has the other byte order");
+        return false;
+    }
+    for (i = 0; i < s->dev.nvqs; i++) {
+        if (!is_power_of_2(virtio_queue_get_num(vdev, i))) {
+            error_setg(errp, "the driver has set an odd size for queue %d", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool vhost_blk_check_disk(VHostBlk *s, BlockBypass *bypass,
+                                 uint64_t *features, Error **errp)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    struct vhost_blk_probe probe = { .size = sizeof(probe) };
+    struct virtio_blk_config *config = (void *)probe.config;
+    uint32_t blk_size = vblk->conf.conf.logical_block_size;
+    int r;
+
+    if (!blk_bypass_prepare(vblk->blk, bypass, errp)) {
+        return false;
+    }
+
+    probe.fd = bypass->fd;
+    r = vhost_blk_ioctl(s, VHOST_BLK_PROBE_BACKEND, &probe);
+    if (r < 0) {
+        error_setg_errno(errp, -r, "the kernel cannot serve this disk");
+        return false;
+    }
+    if (blk_size < le32_to_cpu(config->blk_size)) {
+        error_setg(errp, "logical_block_size=%" PRIu32 " is less than the "
+                   "disk's", blk_size);
+        return false;
+    }
+    *features = probe.features;
+    if (!(*features & BIT_ULL(VIRTIO_BLK_F_DISCARD))) {
+        /* virtio-blk offers it anyway, and the block layer does nothing */
+        *features |= BIT_ULL(VIRTIO_BLK_F_DISCARD);
+        bypass->discard_ignore = true;
+    }
+    return true;
+}
+
+/* Everything that can be said whether or not a driver is there. */
+static bool vhost_blk_check(VHostBlk *s, BlockBypass *bypass,
+                            uint64_t *features, Error **errp)
+{
+    if (s->ring_failed) {
+        error_setg(errp, "the kernel found a bad virtqueue");
+        return false;
+    }
+    return vhost_blk_check_machine(s, errp) &&
+           vhost_blk_check_error_policy(s, errp) &&
+           vhost_blk_check_disk(s, bypass, features, errp) &&
+           vhost_blk_check_driver(s, *features, errp);
+}
+
+static bool vhost_blk_has_ring(VHostBlk *s)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        if (virtio_queue_get_desc_addr(vdev, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is there anything to serve at all? */
+static bool vhost_blk_is_running(VHostBlk *s)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    return vblk->ioeventfd_started && !vblk->ioeventfd_stopping &&
+           vdev->vm_running && !vdev->broken && !vdev->disabled &&
+           (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) && vhost_blk_has_ring(s);
+}
+
+/* Does QEMU hold a request that it has not given back to the driver? */
+static bool vhost_blk_has_requests(VHostBlk *s)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        if (virtio_queue_get_inuse(vdev, i)) {
+            return true;
+        }
+    }
+
+    QEMU_LOCK_GUARD(&vblk->rq_lock);
+    return vblk->rq;
+}
+
+static int vhost_blk_set_serial(VHostBlk *s)
+{
+    struct vhost_blk_serial serial = { .size = sizeof(serial) };
+    const char *str = s->parent_obj.conf.serial ?: "";
+
+    memcpy(serial.serial, str, MIN(strlen(str), sizeof(serial.serial)));
+    return vhost_blk_ioctl(s, VHOST_BLK_SET_SERIAL, &serial);
+}
+
+static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    struct vhost_blk_backend backend = {
+        .size = sizeof(backend),
+        .fd = bypass->fd,
+        .flags =
+            (bypass->read_only ? VHOST_BLK_BACKEND_READ_ONLY : 0) |
+            (bypass->write_through ? VHOST_BLK_BACKEND_WRITE_THROUGH : 0) |
+            (bypass->discard_ignore ? VHOST_BLK_BACKEND_DISCARD_IGNORE : 0) |
+            (bypass->no_unmap ? VHOST_BLK_BACKEND_NO_UNMAP : 0),
+        .logical_block_size = vblk->conf.conf.logical_block_size,
+        .max_discard_sectors = vblk->conf.max_discard_sectors,
+        .max_discard_seg = 1,
+        .max_write_zeroes_sectors = vblk->conf.max_write_zeroes_sectors,
+        .max_write_zeroes_seg = 1,
+        .stop_fd = event_notifier_get_wfd(&s->stopped),
+    };
+    uint64_t capacity;
+
+    blk_get_geometry(vblk->blk, &capacity);
+    backend.capacity = capacity;
+
+    event_notifier_test_and_clear(&s->stopped);
+    return vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &backend);
+}
+
+static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
+                            uint64_t features, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i, r;
+
+    s->dev.acked_features = vdev->guest_features & features;
+    r = vhost_dev_start(&s->dev, vdev, false);
+    if (r < 0) {
+        error_setg_errno(errp, -r, "the kernel does not take the virtqueues");
+        vhost_blk_forget_rings(s);
+        return false;
+    }
+
+    /* Without a vector vhost leaves it out, but the driver may set one later */
+    for (i = 0; i < s->dev.nvqs; i++) {
+        vhost_virtqueue_mask(&s->dev, vdev, i, false);
+        event_notifier_test_and_clear(&s->vqs[i].error_notifier);
+    }
+
+    r = vhost_blk_set_serial(s);
+    if (r == 0) {
+        r = vhost_blk_set_backend(s, bypass);
+    }
+    if (r < 0) {
+        error_setg_errno(errp, -r, "the kernel does not take the disk");
+        vhost_blk_take_rings(s);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * The last step: the drive is drained by the caller alone and no handler of a
+ * virtqueue can run.  Nothing here may poll.
+ */
+static void vhost_blk_try_start(VHostBlk *s)
+{
+    Error *err = NULL;
+    BlockBypass bypass;
+    uint64_t features;
+
+    if (vhost_blk_has_requests(s)) {
+        timer_mod(s->retry_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                                  VHOST_BLK_RETRY_MS);
+        return;
+    }
+    if (!vhost_blk_check(s, &bypass, &features, &err) ||
+        !vhost_blk_start(s, &bypass, features, &err)) {
+        vhost_blk_set_reason(s, err);
+        return;
+    }
+    vhost_blk_clear_reason(s);
+    s->state = VHOST_BLK_KERNEL;
+}
+
+/* Context: BH in the AioContext of the queues */
+static void vhost_blk_detach_bh(void *opaque)
+{
+    VHostBlk *s = opaque;
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    AioContext *ctx = qemu_get_current_aio_context();
+    int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        if (vblk->vq_aio_context[i] == ctx) {
+            virtio_queue_aio_detach_host_notifier(
+                virtio_get_queue(VIRTIO_DEVICE(s), i), ctx);
+        }
+    }
+}
+
+/* No handler of a virtqueue runs, and none will until they are attached. */
+static void vhost_blk_detach_queues(VHostBlk *s)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
+    int i;
+
+    for (i = 0; vblk->vq_aio_context && i < s->dev.nvqs; i++) {
+        if (g_hash_table_add(done, vblk->vq_aio_context[i])) {
+            aio_wait_bh_oneshot(vblk->vq_aio_context[i], vhost_blk_detach_bh,
+                                s);
+        }
+    }
+}
+
+/*
+ * A ring without an address is not the kernel's.  A legacy driver may give it
+ * one at any time without telling, and virtio-blk serves it then.
+ */
+static void vhost_blk_attach_unused_queues(VHostBlk *s)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        if (!virtio_queue_get_desc_addr(vdev, i)) {
+            virtio_queue_aio_attach_host_notifier(virtio_get_queue(vdev, i),
+                                                  vblk->vq_aio_context[i]);
+        }
+    }
+}
+
+static void vhost_blk_handover(void *opaque)
+{
+    VHostBlk *s = opaque;
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    BlockDriverState *bs = blk_bs(vblk->blk);
+    Error *err = NULL;
+    BlockBypass bypass;
+    uint64_t features;
+
+    if (s->in_handover || s->state != VHOST_BLK_USERSPACE || !bs ||
+        blk_in_drain(vblk->blk) || !vhost_blk_is_running(s)) {
+        return;
+    }
+    /* Do not disturb the guest if it is clear that this will fail */
+    if (!vhost_blk_check(s, &bypass, &features, &err)) {
+        vhost_blk_set_reason(s, err);
+        return;
+    }
+
+    /* Waiting below may run anything, even an unplug of the device */
+    object_ref(OBJECT(s));
+    bdrv_ref(bs);
+    s->in_handover = true;
+
+    vhost_blk_detach_queues(s);
+    bdrv_drained_begin(bs);
+    /* Someone else's drained section may have attached them meanwhile */
+    vhost_blk_detach_queues(s);
+
+    if (s->state == VHOST_BLK_USERSPACE && blk_bs(vblk->blk) == bs &&
+        bs->quiesce_counter == 1 && vhost_blk_is_running(s)) {
+        vhost_blk_try_start(s);
+    }
+
+    bdrv_drained_end(bs);
+    if (s->state == VHOST_BLK_KERNEL) {
+        vhost_blk_attach_unused_queues(s);
+    }
+    if (s->handover_bh) {
+        /* This was the answer to all events so far, its own drain included */
+        qemu_bh_cancel(s->handover_bh);
+    }
+
+    s->in_handover = false;
+    bdrv_unref(bs);
+    object_unref(OBJECT(s));
+}
+
+/* ---- the device ---- */
+
+static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+    int r;
+
+    if (s->stop_failed) {
+        return -EBUSY;
+    }
+    r = VHOST_BLK_GET_CLASS(s)->parent_start_ioeventfd(vdev);
+    if (r == 0) {
+        vhost_blk_schedule_handover(s);
+    }
+    return r;
+}
+
+static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    vhost_blk_take_back(s);
+    VHOST_BLK_GET_CLASS(s)->parent_stop_ioeventfd(vdev);
+}
+
+static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    vhost_blk_take_back(s);
+    VHOST_BLK_GET_CLASS(s)->parent_set_config(vdev, config);
+}
+
+static void vhost_blk_set_features(VirtIODevice *vdev, uint64_t features)
+{
+    vhost_blk_take_back(VHOST_BLK(vdev));
+}
+
+static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    vhost_blk_take_back(s);
+    VHOST_BLK_GET_CLASS(s)->parent_set_status(vdev, status);
+    if (s->stop_failed && status) {
+        virtio_error(vdev, "vhost-blk: the kernel still has the virtqueues");
+        return;
+    }
+    vhost_blk_schedule_handover(s);
+}
+
+static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
+{
+    vhost_blk_take_back(VHOST_BLK(vdev));
+}
+
+static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t queue_index)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    vhost_blk_take_back(s);
+    vhost_blk_schedule_handover(s);
+}
+
+static void vhost_blk_reset(VirtIODevice *vdev)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    vhost_blk_take_back(s);
+    VHOST_BLK_GET_CLASS(s)->parent_reset(vdev);
+    if (s->ring_failed) {
+        s->ring_failed = false;
+        vhost_blk_clear_reason(s);
+    }
+}
+
+static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
+{
+    return &VHOST_BLK(vdev)->dev;
+}
+
+static void vhost_blk_retry(void *opaque)
+{
+    vhost_blk_schedule_handover(opaque);
+}
+
+static void vhost_blk_init_workers(VHostBlk *s)
+{
+    g_autofree unsigned int *ids = g_new(unsigned int, s->workers);
+    int i, r;
+
+    for (i = 0; i < s->workers; i++) {
+        struct vhost_worker_state worker = {};
+
+        r = s->dev.vhost_ops->vhost_new_worker(&s->dev, &worker);
+        if (r < 0) {
+            break;
+        }
+        ids[i] = worker.worker_id;
+    }
+    if (i < s->workers) {
+        warn_report("vhost-blk: the kernel gives %d of %d workers: %s", i,
+                    s->workers, strerror(-r));
+    }
+    if (i == 0) {
+        return;
+    }
+
+    for (unsigned int n = 0; n < s->dev.nvqs; n++) {
+        struct vhost_vring_worker worker = {
+            .index = n,
+            .worker_id = ids[n % i],
+        };
+
+        r = s->dev.vhost_ops->vhost_attach_vring_worker(&s->dev, &worker);
+        if (r < 0) {
+            warn_report("vhost-blk: queue %u stays with the first worker: %s",
+                        n, strerror(-r));
+        }
+    }
+}
+
+static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
+{
+    ERRP_GUARD();
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    int i;
+
+    if (fd < 0) {
+        fd = qemu_open("/dev/vhost-blk", O_RDWR, errp);
+        if (fd < 0) {
+            return false;
+        }
+    }
+    if (vblk->conf.num_queues > VHOST_BLK_MAX_QUEUES) {
+        error_setg(errp, "the kernel serves at most %d queues",
+                   VHOST_BLK_MAX_QUEUES);
+        close(fd);
+        return false;
+    }
+
+    s->vqs = g_new0(struct vhost_virtqueue, vblk->conf.num_queues);
+    s->dev.vqs = s->vqs;
+    s->dev.nvqs = vblk->conf.num_queues;
+    s->dev.vq_index = 0;
+    s->dev.vq_index_end = s->dev.nvqs;
+
+    /* Closes the file if it fails */
+    if (vhost_dev_init(&s->dev, (void *)(uintptr_t)fd,
+                       VHOST_BACKEND_TYPE_KERNEL, 0, errp) < 0) {
+        goto out_free_vqs;
+    }
+    if (!(s->dev.features & BIT_ULL(VHOST_F_LOG_ALL))) {
+        /* It would be in the way of migration */
+        error_setg(errp, "the kernel has no dirty log");
+        goto out_cleanup_dev;
+    }
+    if (event_notifier_init(&s->stopped, false) < 0) {
+        error_setg(errp, "cannot create an eventfd");
+        goto out_cleanup_dev;
+    }
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        event_notifier_set_handler(&s->vqs[i].error_notifier,
+                                   vhost_blk_ring_error);
+    }
+    aio_set_event_notifier(qemu_get_aio_context(), &s->stopped,
+                           vhost_blk_stopped, NULL, NULL);
+    if (s->workers > 1) {
+        vhost_blk_init_workers(s);
+    }
+    s->retry_timer = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_retry, s);
+    s->handover_bh = qemu_bh_new_guarded(vhost_blk_handover, s,
+                                        &DEVICE(s)->mem_reentrancy_guard);
+    return true;
+
+out_cleanup_dev:
+    vhost_dev_cleanup(&s->dev);
+out_free_vqs:
+    g_free(s->vqs);
+    s->vqs = NULL;
+    return false;
+}
+
+static void vhost_blk_disconnect(VHostBlk *s)
+{
+    if (!s->handover_bh) {
+        return;
+    }
+    qemu_bh_delete(s->handover_bh);
+    s->handover_bh = NULL;
+    timer_free(s->retry_timer);
+    s->retry_timer = NULL;
+
+    aio_set_event_notifier(qemu_get_aio_context(), &s->stopped, NULL, NULL,
+                           NULL);
+    if (s->dev.started) {
+        /* After a stop that failed: closing the file ends it in any case */
+        vhost_dev_stop(&s->dev, VIRTIO_DEVICE(s), false);
+    }
+    vhost_dev_cleanup(&s->dev);
+    event_notifier_cleanup(&s->stopped);
+    g_free(s->vqs);
+    s->vqs = NULL;
+}
+
+/* What stands against it already is better said now than when a driver comes */
+static void vhost_blk_check_early(VHostBlk *s)
+{
+    Error *err = NULL;
+    BlockBypass bypass;
+    uint64_t features;
+
+    if (!runstate_check(RUN_STATE_INMIGRATE) &&
+        !vhost_blk_check(s, &bypass, &features, &err)) {
+        vhost_blk_set_reason(s, err);
+    }
+}
+
+static void vhost_blk_realize(DeviceState *dev, Error **errp)
+{
+    ERRP_GUARD();
+    VHostBlk *s = VHOST_BLK(dev);
+    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
+    Error *err = NULL;
+    int fd = -1;
+
+    if (s->workers < 1 || s->workers > VHOST_BLK_MAX_QUEUES) {
+        error_setg(errp, "workers must be between 1 and %d",
+                   VHOST_BLK_MAX_QUEUES);
+        return;
+    }
+    if (s->vhostfd) {
+        fd = monitor_fd_param(monitor_cur(), s->vhostfd, errp);
+        if (fd < 0) {
+            error_prepend(errp, "vhostfd: ");
+            return;
+        }
+    }
+
+    VHOST_BLK_GET_CLASS(s)->parent_realize(dev, errp);
+    if (*errp) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return;
+    }
+
+    /*
+     * Interrupts are masked where stock virtio-blk masks them: the kernel
+     * gets the guest notifier itself, whatever the state of its vector.
+     */
+    vdev->use_guest_notifier_mask = false;
+
+    if (vhost_blk_connect(s, fd, &err)) {
+        vhost_blk_check_early(s);
+    } else {
+        vhost_blk_set_reason(s, err);
+    }
+}
+
+static void vhost_blk_unrealize(DeviceState *dev)
+{
+    VHostBlk *s = VHOST_BLK(dev);
+
+    vhost_blk_take_back(s);
+    vhost_blk_disconnect(s);
+    VHOST_BLK_GET_CLASS(s)->parent_unrealize(dev);
+    vhost_blk_clear_reason(s);
+}
+
+static char *vhost_blk_get_data_path(Object *obj, Error **errp)
+{
+    static const char *const name[] = {
+        [VHOST_BLK_USERSPACE] = "userspace",
+        [VHOST_BLK_KERNEL] = "kernel",
+        [VHOST_BLK_STOPPING] = "stopping",
+        [VHOST_BLK_PARKED] = "parked",
+    };
+
+    return g_strdup(name[VHOST_BLK(obj)->state]);
+}
+
+static char *vhost_blk_get_data_path_reason(Object *obj, Error **errp)
+{
+    VHostBlk *s = VHOST_BLK(obj);
+
+    if (s->state != VHOST_BLK_USERSPACE) {
+        return g_strdup(s->stop_failed ? "the kernel did not give the "
+                                         "virtqueues back" : "");
+    }
+    if (s->reason) {
+        return g_strdup(s->reason);
+    }
+    return g_strdup(vhost_blk_is_running(s) ? "in transition"
+                                            : "the device is not running");
+}
+
+static const Property vhost_blk_properties[] = {
+    DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
+    DEFINE_PROP_UINT16("workers", VHostBlk, workers, 1),
+    DEFINE_PROP_BOOL("x-allow-tcg", VHostBlk, allow_tcg, false),
+};
+
+static void vhost_blk_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
+    VirtIOBlkClass *vbk = VIRTIO_BLK_CLASS(klass);
+    VHostBlkClass *vhbk = VHOST_BLK_CLASS(klass);
+
+    device_class_set_props(dc, vhost_blk_properties);
+    object_class_property_add_str(klass, "data-path", vhost_blk_get_data_path,
+                                  NULL);
+    object_class_property_set_description(klass, "data-path",
+        "Who serves the virtqueues: userspace, kernel, or on the way");
+    object_class_property_add_str(klass, "data-path-reason",
+                                  vhost_blk_get_data_path_reason, NULL);
+    object_class_property_set_description(klass, "data-path-reason",
+        "Why the kernel does not serve the virtqueues");
+
+    vhbk->parent_realize = vdc->realize;
+    vhbk->parent_unrealize = vdc->unrealize;
+    vhbk->parent_start_ioeventfd = vdc->start_ioeventfd;
+    vhbk->parent_stop_ioeventfd = vdc->stop_ioeventfd;
+    vhbk->parent_set_config = vdc->set_config;
+    vhbk->parent_set_status = vdc->set_status;
+    vhbk->parent_reset = vdc->reset;
+
+    vdc->realize = vhost_blk_realize;
+    vdc->unrealize = vhost_blk_unrealize;
+    vdc->start_ioeventfd = vhost_blk_start_ioeventfd;
+    vdc->stop_ioeventfd = vhost_blk_stop_ioeventfd;
+    vdc->set_config = vhost_blk_set_config;
+    vdc->set_features = vhost_blk_set_features;
+    vdc->set_status = vhost_blk_set_status;
+    vdc->queue_reset = vhost_blk_queue_reset;
+    vdc->queue_enable = vhost_blk_queue_enable;
+    vdc->reset = vhost_blk_reset;
+    vdc->get_vhost = vhost_blk_get_vhost;
+
+    vbk->drained_begin = vhost_blk_drained_begin;
+    vbk->drained_poll = vhost_blk_drained_poll;
+    vbk->drained_end = vhost_blk_drained_end;
+}
+
+static const TypeInfo vhost_blk_info = {
+    .name = TYPE_VHOST_BLK,
+    .parent = TYPE_VIRTIO_BLK,
+    .instance_size = sizeof(VHostBlk),
+    .class_size = sizeof(VHostBlkClass),
+    .class_init = vhost_blk_class_init,
+};
+
+static void vhost_blk_register_types(void)
+{
+    type_register_static(&vhost_blk_info);
+}
+
+type_init(vhost_blk_register_types)

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-blk whose data path can move into the host kernel and back
+ */
+#ifndef QEMU_VHOST_BLK_H
+#define QEMU_VHOST_BLK_H
+
+#include "hw/virtio/vhost.h"
+#include "hw/virtio/virtio-blk.h"
+#include "qemu/event_notifier.h"
+#include "qom/object.h"
+
+#define TYPE_VHOST_BLK "vhost-blk-device"
+OBJECT_DECLARE_TYPE(VHostBlk, VHostBlkClass, VHOST_BLK)
+
+/* Who serves the virtqueues.  There is never more than one. */
+typedef enum VHostBlkState {
+    /* virtio-blk, or nobody while the device or the drive is stopped */
+    VHOST_BLK_USERSPACE,
+    /* the host kernel */
+    VHOST_BLK_KERNEL,
+    /* the host kernel, which completes what it has taken and takes no more */
+    VHOST_BLK_STOPPING,
+    /* nobody: the host kernel is done, and the drive is still drained */
+    VHOST_BLK_PARKED,
+} VHostBlkState;
+
+/* The counters of the kernel that QEMU has counters for */
+typedef struct VHostBlkCounts {
+    uint64_t ops[BLOCK_MAX_IOTYPE];
+    uint64_t bytes[BLOCK_MAX_IOTYPE];
+    uint64_t failed[BLOCK_MAX_IOTYPE];
+} VHostBlkCounts;
+
+struct VHostBlk {
+    VirtIOBlock parent_obj;
+
+    /* Properties */
+    char *vhostfd;
+    uint16_t workers;
+    bool allow_tcg;
+
+    /* All below: BQL */
+    VHostBlkState state;
+    struct vhost_dev dev;
+    struct vhost_virtqueue *vqs;
+    EventNotifier stopped;
+    QEMUBH *handover_bh;
+    QEMUTimer *retry_timer;
+    bool in_handover;
+    bool warned;
+    /* Until the next reset, virtio-blk has to find out what is wrong */
+    bool ring_failed;
+    /* The kernel did not give the rings back; nobody may touch them again */
+    bool stop_failed;
+    /* Why the data path is in userspace; NULL if nothing speaks against it */
+    char *reason;
+    VHostBlkCounts counted;
+};
+
+struct VHostBlkClass {
+    VirtIOBlkClass parent_class;
+
+    DeviceRealize parent_realize;
+    DeviceUnrealize parent_unrealize;
+    int (*parent_start_ioeventfd)(VirtIODevice *vdev);
+    void (*parent_stop_ioeventfd)(VirtIODevice *vdev);
+    void (*parent_set_config)(VirtIODevice *vdev, const uint8_t *config);
+    void (*parent_set_status)(VirtIODevice *vdev, uint8_t status);
+    void (*parent_reset)(VirtIODevice *vdev);
+};
+
+#endif

@@ -1,0 +1,1809 @@
+/*
+ * qtests of vhost-blk-pci: the data path moves while requests are under way
+ *
+ * Run as root on a host with the modules vhost_blk and null_blk; what cannot be
+ * set up is a failure.  The disks are null_blk devices with memory and a slow
+ * timer, so that there are always requests in flight at the moment that counts.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <glib/gstdio.h>
+#include "libqos/malloc-pc.h"
+#include "libqos/pci-pc.h"
+#include "libqos/virtio-pci.h"
+#include "libqos/virtio-pci-modern.h"
+#include "libqtest.h"
+#include "hw/pci/pci_regs.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qstring.h"
+#include "qemu/atomic.h"
+#include "qemu/bswap.h"
+#include "qemu/cutils.h"
+#include "qemu/module.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_ids.h"
+#include "standard-headers/linux/virtio_pci.h"
+
+#define SLOT                4
+#define HOTPLUG_SLOT        5
+#define MAX_QUEUES          4
+#define DISK_MB             16
+#define BLOCK_SIZE          4096
+#define BLOCK_SECTORS       (BLOCK_SIZE / 512)
+#define RAM_MB              64
+/* How many requests are kept in flight, and what they take of a queue */
+#define LOAD                24
+#define QUEUE_SIZE          128
+/* Long enough for an emulated host; nothing waits that long if all is well */
+#define TIMEOUT_US          (60 * G_TIME_SPAN_SECOND)
+
+#define DEVICE              "/machine/peripheral/disk"
+/* By which QMP finds the drive */
+#define DRIVE_USER          DEVICE "/virtio-backend"
+
+static char *tmp_dir;
+
+/* ---- disks of the host ---- */
+
+typedef struct Disk {
+    char *config;
+    char *path;
+    char *stat;
+} Disk;
+
+static int disk_count;
+
+static void write_file(const char *dir, const char *name, const char *value)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s", dir, name);
+    int fd = open(path, O_WRONLY);
+
+    if (fd < 0 || write(fd, value, strlen(value)) < 0) {
+        g_error("cannot write '%s' to %s: %s", value, path, strerror(errno));
+    }
+    close(fd);
+}
+
+static Disk *disk_new_with(bool discard)
+{
+    Disk *disk = g_new0(Disk, 1);
+    g_autofree char *name = NULL;
+
+    disk->config = g_strdup_printf("/sys/kernel/config/nullb/qtest%d",
+                                   disk_count++);
+    if (mkdir(disk->config, 0755) < 0) {
+        g_error("cannot create %s: %s; is null_blk there?", disk->config,
+                strerror(errno));
+    }
+    write_file(disk->config, "size", stringify(DISK_MB));
+    write_file(disk->config, "memory_backed", "1");
+    write_file(disk->config, "discard", discard ? "1" : "0");
+    write_file(disk->config, "cache_size", "4");
+    /* So that what must be stable shows as a flush */
+    write_file(disk->config, "fua", "0");
+    write_file(disk->config, "irqmode", "2");
+    write_file(disk->config, "completion_nsec", "3000000");
+    write_file(disk->config, "power", "1");
+
+    /* Named after its directory since Linux 6.2, after its number before */
+    name = g_path_get_basename(disk->config);
+    disk->path = g_strdup_printf("/dev/%s", name);
+    if (!g_file_test(disk->path, G_FILE_TEST_EXISTS)) {
+        g_autofree char *file = g_strdup_printf("%s/index", disk->config);
+        g_autofree char *index = NULL;
+
+        g_assert_true(g_file_get_contents(file, &index, NULL, NULL));
+        g_free(disk->path);
+        g_free(name);
+        name = g_strdup_printf("nullb%s", g_strstrip(index));
+        disk->path = g_strdup_printf("/dev/%s", name);
+        g_assert_true(g_file_test(disk->path, G_FILE_TEST_EXISTS));
+    }
+    disk->stat = g_strdup_printf("/sys/block/%s/stat", name);
+    return disk;
+}
+
+static Disk *disk_new(void)
+{
+    return disk_new_with(true);
+}
+
+static void disk_free(Disk *disk)
+{
+    write_file(disk->config, "power", "0");
+    g_assert_cmpint(rmdir(disk->config), ==, 0);
+    g_free(disk->config);
+    g_free(disk->path);
+    g_free(disk->stat);
+    g_free(disk);
+}
+
+/* How many flushes the disk has completed */
+static uint64_t disk_flushes(Disk *disk)
+{
+    g_autofree char *stat = NULL;
+    g_auto(GStrv) field = NULL;
+
+    g_assert_true(g_file_get_contents(disk->stat, &stat, NULL, NULL));
+    field = g_regex_split_simple("\\s+", g_strstrip(stat), 0, 0);
+    g_assert_cmpint(g_strv_length(field), >=, 16);
+    return g_ascii_strtoull(field[15], NULL, 10);
+}
+
+static void disk_read(Disk *disk, uint64_t sector, void *buf, size_t len)
+{
+    g_autofree char *aligned = NULL;
+    int fd = open(disk->path, O_RDONLY | O_DIRECT);
+
+    g_assert_cmpint(fd, >=, 0);
+    aligned = g_malloc(len + BLOCK_SIZE);
+    char *start = QEMU_ALIGN_PTR_UP(aligned, BLOCK_SIZE);
+    g_assert_cmpint(pread(fd, start, len, sector * 512), ==, len);
+    memcpy(buf, start, len);
+    close(fd);
+}
+
+/* ---- the guest: a driver for one disk ---- */
+
+/*
+ * The guest's memory is mapped here.  The queues are used in place: asking QEMU
+ * for each byte of a ring takes ages on an emulated host.
+ */
+typedef struct Guest {
+    QTestState *qts;
+    char *ram;
+    QGuestAllocator alloc;
+    QPCIBus *bus;
+    QVirtioPCIDevice *pci;
+    QVirtioDevice *vdev;
+    QVirtQueue *vq[MAX_QUEUES];
+    int queues;
+    char *log;
+} Guest;
+
+typedef struct Request {
+    Guest *guest;
+    int queue;
+    uint64_t addr;
+    uint32_t len;
+} Request;
+
+static char *qom_get_string(Guest *g, const char *property)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'qom-get', 'arguments': {"
+                           "'path': '" DEVICE "', 'property': %s}}", property);
+    char *value;
+
+    g_assert_true(qdict_haskey(rsp, "return"));
+    value = g_strdup(qdict_get_str(rsp, "return"));
+    qobject_unref(rsp);
+    return value;
+}
+
+static void wait_data_path(Guest *g, const char *expected)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    for (;;) {
+        g_autofree char *path = qom_get_string(g, "data-path");
+
+        if (!strcmp(path, expected)) {
+            return;
+        }
+        if (g_get_monotonic_time() > end) {
+            g_autofree char *reason = qom_get_string(g, "data-path-reason");
+
+            g_error("data path is '%s', not '%s': %s", path, expected, reason);
+        }
+        g_usleep(1000);
+    }
+}
+
+static void assert_reason(Guest *g, const char *text)
+{
+    g_autofree char *path = qom_get_string(g, "data-path");
+    g_autofree char *reason = qom_get_string(g, "data-path-reason");
+
+    g_assert_cmpstr(path, ==, "userspace");
+    if (!strstr(reason, text)) {
+        g_error("the reason is '%s', not '%s'", reason, text);
+    }
+}
+
+/* What QEMU says about the requests it has seen, or was told of */
+static int64_t blockstat(Guest *g, const char *name)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-blockstats'}");
+    QListEntry *entry;
+    int64_t value = -1;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (qdict_haskey(info, "qdev")) {
+            value = qdict_get_int(qdict_get_qdict(info, "stats"), name);
+        }
+    }
+    qobject_unref(rsp);
+    g_assert_cmpint(value, >=, 0);
+    return value;
+}
+
+/* Features that a stock Linux guest uses, too */
+static uint64_t wanted_features(QVirtioDevice *vdev)
+{
+    return qvirtio_get_features(vdev) &
+           ~(QVIRTIO_F_BAD_FEATURE | (1ull << VIRTIO_BLK_F_SCSI));
+}
+
+static void *guest_ptr(Guest *g, uint64_t addr)
+{
+    g_assert_cmpint(addr, <, RAM_MB << 20);
+    return g->ram + addr;
+}
+
+static struct vring_avail *avail_ring(Guest *g, QVirtQueue *vq)
+{
+    return guest_ptr(g, vq->avail);
+}
+
+static struct vring_used *used_ring(Guest *g, QVirtQueue *vq)
+{
+    return guest_ptr(g, vq->used);
+}
+
+static uint64_t common_cfg(Guest *g)
+{
+    return g->pci->common_cfg_offset;
+}
+
+static bool is_modern(Guest *g)
+{
+    return g->vdev->features & (1ull << VIRTIO_F_VERSION_1);
+}
+
+static QVirtQueue *guest_setup_queue(Guest *g, int index)
+{
+    QVirtQueuePCI *vqpci = g_new0(QVirtQueuePCI, 1);
+    QVirtQueue *vq = &vqpci->vq;
+    size_t size;
+
+    g->vdev->bus->queue_select(g->vdev, index);
+    *vq = (QVirtQueue) {
+        .vdev = g->vdev,
+        .index = index,
+        .size = g->vdev->bus->get_queue_size(g->vdev),
+        .align = VIRTIO_PCI_VRING_ALIGN,
+    };
+    g_assert_cmpint(vq->size, >=, QUEUE_SIZE);
+    vqpci->msix_entry = -1;
+    vqpci->msix_data = 0x12345678;
+
+    size = qvring_size(vq->size, vq->align);
+    vq->desc = guest_alloc(&g->alloc, size);
+    vq->avail = vq->desc + vq->size * sizeof(struct vring_desc);
+    vq->used = QEMU_ALIGN_UP(vq->avail + sizeof(uint16_t) * (3 + vq->size),
+                             vq->align);
+    memset(guest_ptr(g, vq->desc), 0, size);
+
+    g->vdev->bus->set_queue_address(g->vdev, vq);
+    if (is_modern(g)) {
+        uint16_t offset = qpci_io_readw(g->pci->pdev, g->pci->bar,
+            common_cfg(g) + VIRTIO_PCI_COMMON_Q_NOFF);
+
+        vqpci->notify_offset = g->pci->notify_cfg_offset +
+                               offset * g->pci->notify_off_multiplier;
+        qpci_io_writew(g->pci->pdev, g->pci->bar,
+                       common_cfg(g) + VIRTIO_PCI_COMMON_Q_ENABLE, 1);
+    }
+    return vq;
+}
+
+static void guest_start_driver(Guest *g)
+{
+    int i;
+
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    for (i = 0; i < g->queues; i++) {
+        if (g->vq[i]) {
+            qvirtqueue_cleanup(g->vdev->bus, g->vq[i], &g->alloc);
+        }
+        g->vq[i] = guest_setup_queue(g, i);
+    }
+    qvirtio_set_driver_ok(g->vdev);
+}
+
+static void guest_find_device(Guest *g, int slot)
+{
+    QPCIAddress addr = { .devfn = QPCI_DEVFN(slot, 0) };
+
+    g->pci = virtio_pci_new(g->bus, &addr);
+    g_assert_nonnull(g->pci);
+    g->vdev = &g->pci->vdev;
+    g_assert_cmphex(g->vdev->device_type, ==, VIRTIO_ID_BLOCK);
+    qvirtio_pci_device_enable(g->pci);
+}
+
+static void guest_forget_device(Guest *g)
+{
+    int i;
+
+    for (i = 0; i < g->queues; i++) {
+        if (g->vq[i]) {
+            qvirtqueue_cleanup(g->vdev->bus, g->vq[i], &g->alloc);
+            g->vq[i] = NULL;
+        }
+    }
+    if (g->pci) {
+        qvirtio_pci_destructor(&g->pci->obj);
+        g_free(g->pci);
+        g->pci = NULL;
+    }
+}
+
+static Guest *guest_new(int queues, const char *args)
+{
+    Guest *g = g_new0(Guest, 1);
+
+    g_autofree char *file = g_strdup_printf("%s/ram", tmp_dir);
+    int fd;
+
+    g->queues = queues;
+    g->log = g_strdup_printf("%s/log", tmp_dir);
+    g->qts = qtest_initf("-nodefaults -machine pc,memory-backend=ram "
+                         "-object memory-backend-file,id=ram,mem-path=%s,"
+                         "share=on,size=%dM -m %dM %s 2>%s", file, RAM_MB,
+                         RAM_MB, args, g->log);
+    fd = open(file, O_RDWR);
+    g_assert_cmpint(fd, >=, 0);
+    g->ram = mmap(NULL, RAM_MB << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                  0);
+    g_assert_true(g->ram != MAP_FAILED);
+    close(fd);
+    unlink(file);
+    pc_alloc_init(&g->alloc, g->qts, ALLOC_NO_FLAGS);
+    g->bus = qpci_new_pc(g->qts, &g->alloc);
+    return g;
+}
+
+/* A running guest with one disk; @drive and @device are more options */
+static Guest *guest_boot(const char *file, int queues, const char *drive,
+                         const char *device)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev driver=host_device,node-name=dev,filename=%s,"
+        "cache.direct=on,discard=unmap%s "
+        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=%d,"
+        "serial=qtest%s", file, drive, SLOT, queues, device);
+    Guest *g = guest_new(queues, args);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    return g;
+}
+
+static Guest *guest_boot_kernel(Disk *disk, int queues, const char *device)
+{
+    Guest *g = guest_boot(disk->path, queues, "", device);
+
+    wait_data_path(g, "kernel");
+    return g;
+}
+
+static char *guest_warnings(Guest *g)
+{
+    char *log;
+
+    g_assert_true(g_file_get_contents(g->log, &log, NULL, NULL));
+    return log;
+}
+
+static void guest_quit(Guest *g)
+{
+    guest_forget_device(g);
+    qpci_free_pc(g->bus);
+    alloc_destroy(&g->alloc);
+    qtest_quit(g->qts);
+    munmap(g->ram, RAM_MB << 20);
+    unlink(g->log);
+    g_free(g->log);
+    g_free(g);
+}
+
+/* ---- requests ---- */
+
+static void fill(char *buf, uint32_t len, unsigned int seed)
+{
+    uint32_t i;
+
+    for (i = 0; i < len; i += 4) {
+        stl_le_p(buf + i, (seed + 1) * 2654435761u + i);
+    }
+}
+
+static void kick(Guest *g, QVirtQueue *vq, uint16_t head)
+{
+    struct vring_avail *avail = avail_ring(g, vq);
+    struct vring_used *used = used_ring(g, vq);
+    uint16_t idx = le16_to_cpu(avail->idx);
+    bool wanted;
+
+    avail->ring[idx % vq->size] = cpu_to_le16(head);
+    smp_wmb(); /* the ring before its index */
+    qatomic_set(&avail->idx, cpu_to_le16(idx + 1));
+    smp_mb(); /* the index before the question whether to kick */
+    if (g->vdev->features & (1ull << VIRTIO_RING_F_EVENT_IDX)) {
+        uint16_t event = lduw_le_p(&used->ring[vq->size]);
+
+        wanted = event == idx;
+    } else {
+        wanted = !(le16_to_cpu(used->flags) & VRING_USED_F_NO_NOTIFY);
+    }
+    if (wanted) {
+        g->vdev->bus->virtqueue_kick(g->vdev, vq);
+    }
+}
+
+static void add_desc(Guest *g, QVirtQueue *vq, uint64_t addr, uint32_t len,
+                     bool in, bool last)
+{
+    struct vring_desc *desc = guest_ptr(g, vq->desc);
+
+    g_assert_cmpint(vq->free_head, <, vq->size);
+    desc[vq->free_head] = (struct vring_desc) {
+        .addr = cpu_to_le64(addr),
+        .len = cpu_to_le32(len),
+        .flags = cpu_to_le16((in ? VRING_DESC_F_WRITE : 0) |
+                             (last ? 0 : VRING_DESC_F_NEXT)),
+        .next = cpu_to_le16(vq->free_head + 1),
+    };
+    vq->free_head++;
+}
+
+/* Take one chain back that the device is done with */
+static bool get_used(Guest *g, int queue)
+{
+    QVirtQueue *vq = g->vq[queue];
+    struct vring_used *used = used_ring(g, vq);
+
+    if (qatomic_read(&used->idx) == cpu_to_le16(vq->last_used_idx)) {
+        return false;
+    }
+    smp_rmb(); /* the index before what it stands for */
+    vq->last_used_idx++;
+    /* Ask for an interrupt for the next one */
+    stw_le_p(&avail_ring(g, vq)->ring[vq->size], vq->last_used_idx);
+    return true;
+}
+
+static void wait_used(Guest *g, int queue)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (!get_used(g, queue)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(100);
+    }
+}
+
+static Request *submit(Guest *g, int queue, uint32_t type, uint64_t sector,
+                       const void *data, uint32_t len)
+{
+    bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+    QVirtQueue *vq = g->vq[queue];
+    struct virtio_blk_outhdr hdr = {
+        .type = cpu_to_le32(type),
+        .sector = cpu_to_le64(sector),
+    };
+    Request *req = g_new0(Request, 1);
+    uint16_t head = vq->free_head;
+
+    req->guest = g;
+    req->queue = queue;
+    req->len = len;
+    /* The data first: direct I/O wants it aligned */
+    req->addr = guest_alloc(&g->alloc, len + sizeof(hdr) + 1);
+    if (data) {
+        memcpy(guest_ptr(g, req->addr), data, len);
+    }
+    memcpy(guest_ptr(g, req->addr + len), &hdr, sizeof(hdr));
+    *(uint8_t *)guest_ptr(g, req->addr + len + sizeof(hdr)) = 0xff;
+
+    add_desc(g, vq, req->addr + len, sizeof(hdr), false, false);
+    if (len) {
+        add_desc(g, vq, req->addr, len, in, false);
+    }
+    add_desc(g, vq, req->addr + len + sizeof(hdr), 1, true, true);
+    kick(g, vq, head);
+    return req;
+}
+
+static uint8_t request_status(Request *req)
+{
+    return *(uint8_t *)guest_ptr(req->guest, req->addr + req->len +
+                                             sizeof(struct virtio_blk_outhdr));
+}
+
+static void request_free(Request *req)
+{
+    guest_free(&req->guest->alloc, req->addr);
+    g_free(req);
+}
+
+static uint8_t request_wait(Request *req)
+{
+    Guest *g = req->guest;
+    uint8_t status;
+
+    wait_used(g, req->queue);
+    status = request_status(req);
+    /* One at a time: all descriptors are free again */
+    qvirtqueue_reset_pool(g->vq[req->queue]);
+    request_free(req);
+    return status;
+}
+
+static uint8_t do_request(Guest *g, uint32_t type, uint64_t sector,
+                          const void *data, uint32_t len)
+{
+    return request_wait(submit(g, 0, type, sector, data, len));
+}
+
+static void write_block(Guest *g, uint64_t block, unsigned int seed)
+{
+    char buf[BLOCK_SIZE];
+
+    fill(buf, sizeof(buf), seed);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_OUT, block * BLOCK_SECTORS, buf,
+                               sizeof(buf)), ==, VIRTIO_BLK_S_OK);
+}
+
+static void check_block(Guest *g, uint64_t block, unsigned int seed)
+{
+    char expected[BLOCK_SIZE];
+    Request *req = submit(g, 0, VIRTIO_BLK_T_IN, block * BLOCK_SECTORS, NULL,
+                          BLOCK_SIZE);
+    char *found = guest_ptr(g, req->addr);
+
+    g_assert_cmpint(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    fill(expected, sizeof(expected), seed);
+    g_assert_true(!memcmp(expected, found, sizeof(expected)));
+}
+
+static void check_disk(Disk *disk, uint64_t block, unsigned int seed)
+{
+    char expected[BLOCK_SIZE], found[BLOCK_SIZE];
+
+    fill(expected, sizeof(expected), seed);
+    disk_read(disk, block * BLOCK_SECTORS, found, sizeof(found));
+    g_assert_true(!memcmp(expected, found, sizeof(found)));
+}
+
+static void flush(Guest *g)
+{
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), ==,
+                    VIRTIO_BLK_S_OK);
+}
+
+/* Many writes at once, over all queues; wait for them with load_finish() */
+typedef struct Load {
+    Guest *guest;
+    Request *req[LOAD];
+    unsigned int seed;
+} Load;
+
+static unsigned int next_seed;
+
+static Load *load_start(Guest *g)
+{
+    Load *load = g_new0(Load, 1);
+    char buf[BLOCK_SIZE];
+    int i;
+
+    load->guest = g;
+    load->seed = next_seed;
+    next_seed += LOAD;
+    for (i = 0; i < LOAD; i++) {
+        fill(buf, sizeof(buf), load->seed + i);
+        load->req[i] = submit(g, i % g->queues, VIRTIO_BLK_T_OUT,
+                              i * BLOCK_SECTORS, buf, sizeof(buf));
+    }
+    return load;
+}
+
+static void load_wait(Load *load)
+{
+    Guest *g = load->guest;
+    int i;
+
+    for (i = 0; i < LOAD; i++) {
+        /* Each chain comes back exactly once, in any order */
+        wait_used(g, i % g->queues);
+    }
+    for (i = 0; i < LOAD; i++) {
+        g_assert_cmpint(request_status(load->req[i]), ==, VIRTIO_BLK_S_OK);
+        request_free(load->req[i]);
+    }
+    for (i = 0; i < g->queues; i++) {
+        g_assert_false(get_used(g, i));
+        qvirtqueue_reset_pool(g->vq[i]);
+    }
+}
+
+static void load_check(Load *load, Disk *disk)
+{
+    int i;
+
+    for (i = 0; i < LOAD; i++) {
+        check_block(load->guest, i, load->seed + i);
+        check_disk(disk, i, load->seed + i);
+    }
+}
+
+static void load_finish(Load *load, Disk *disk)
+{
+    load_wait(load);
+    load_check(load, disk);
+    g_free(load);
+}
+
+/* ---- QMP ---- */
+
+static void qmp(Guest *g, const char *command)
+{
+    qtest_qmp_assert_success(g->qts, "{'execute': %s}", command);
+}
+
+static void wait_job(Guest *g, const char *id, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    bool found = false;
+
+    while (!found) {
+        QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-jobs'}");
+        QListEntry *entry;
+        bool exists = false;
+
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+            QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+            if (!strcmp(qdict_get_str(info, "id"), id)) {
+                exists = true;
+                found = !strcmp(qdict_get_str(info, "status"), status);
+            }
+        }
+        found |= !exists && !strcmp(status, "gone");
+        qobject_unref(rsp);
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+/* A write that QEMU sees at once has not gone to the kernel */
+static void assert_served_by_qemu(Guest *g)
+{
+    int64_t before = blockstat(g, "wr_operations");
+
+    write_block(g, 1000, 1);
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, before + 1);
+}
+
+static void assert_served_by_kernel(Guest *g)
+{
+    int64_t before = blockstat(g, "wr_operations");
+
+    write_block(g, 1000, 1);
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, before);
+    wait_data_path(g, "kernel");
+}
+
+/* ---- tests: the kernel serves ---- */
+
+static void test_serve(const char *device, int queues)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, queues, device);
+    int i;
+
+    /* What was counted before is firmware's or nobody's */
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 0);
+    for (i = 0; i < 3; i++) {
+        load_finish(load_start(g), disk);
+        flush(g);
+    }
+    assert_served_by_kernel(g);
+
+    /* The kernel's counters come back with the queues */
+    qmp(g, "stop");
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 3 * LOAD + 1);
+    g_assert_cmpint(blockstat(g, "wr_bytes"), ==, (3 * LOAD + 1) * BLOCK_SIZE);
+    g_assert_cmpint(blockstat(g, "rd_operations"), ==, 3 * LOAD);
+    g_assert_cmpint(blockstat(g, "flush_operations"), ==, 3);
+    qmp(g, "cont");
+    wait_data_path(g, "kernel");
+
+    g_autofree char *log = guest_warnings(g);
+    g_assert_cmpstr(log, ==, "");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_modern(void)
+{
+    test_serve("", 1);
+}
+
+static void test_legacy(void)
+{
+    test_serve(",disable-modern=on,disable-legacy=off", 1);
+}
+
+static void test_multiqueue(void)
+{
+    test_serve(",workers=2", 4);
+}
+
+static void test_get_id(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Request *req = submit(g, 0, VIRTIO_BLK_T_GET_ID, 0, NULL,
+                          VIRTIO_BLK_ID_BYTES);
+    char *id = guest_ptr(g, req->addr);
+
+    g_assert_cmpint(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpstr(id, ==, "qtest");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Looking at a running device changes nothing */
+static void test_query(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+    QDict *rsp;
+
+    rsp = qtest_qmp_assert_success_ref(g->qts,
+        "{'execute': 'x-query-virtio-status',"
+        " 'arguments': {'path': '" DRIVE_USER "'}}");
+    g_assert_true(qdict_get_bool(rsp, "vhost-started"));
+    qobject_unref(rsp);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'x-query-virtio-queue-status',"
+        " 'arguments': {'path': '" DRIVE_USER "', 'queue': 0}}");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'x-query-virtio-vhost-queue-status',"
+        " 'arguments': {'path': '" DRIVE_USER "', 'queue': 0}}");
+    load_finish(load, disk);
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_read_only(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot(disk->path, 1, ",read-only=on", "");
+    char buf[BLOCK_SIZE] = { 1 };
+
+    wait_data_path(g, "kernel");
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf)), ==,
+                    VIRTIO_BLK_S_IOERR);
+    disk_read(disk, 0, buf, sizeof(buf));
+    g_assert_true(buffer_is_zero(buf, sizeof(buf)));
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_discard_ignore(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot(disk->path, 1, ",discard=ignore", "");
+    struct virtio_blk_discard_write_zeroes range = {
+        .num_sectors = cpu_to_le32(BLOCK_SECTORS),
+    };
+
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 7);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_DISCARD, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_OK);
+    check_block(g, 0, 7);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver has discard all the same */
+static void test_no_discard(void)
+{
+    Disk *disk = disk_new_with(false);
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    struct virtio_blk_discard_write_zeroes range = {
+        .num_sectors = cpu_to_le32(BLOCK_SECTORS),
+    };
+
+    g_assert_true(g->vdev->features & (1ull << VIRTIO_BLK_F_DISCARD));
+    write_block(g, 0, 7);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_DISCARD, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_OK);
+    check_block(g, 0, 7);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_OK);
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_vhostfd(void)
+{
+    Disk *disk = disk_new();
+    int fd = open("/dev/vhost-blk", O_RDWR);
+    g_autofree char *device = g_strdup_printf(",vhostfd=%d", fd);
+    Guest *g;
+
+    g_assert_cmpint(fd, >=, 0);
+    g = guest_boot_kernel(disk, 1, device);
+    close(fd);
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: the data path moves under load ---- */
+
+static void stop_and_cont(Guest *g, Disk *disk)
+{
+    int i;
+
+    for (i = 0; i < 5; i++) {
+        Load *load = load_start(g);
+
+        qmp(g, "stop");
+        wait_data_path(g, "userspace");
+        qmp(g, "cont");
+        load_wait(load);
+        wait_data_path(g, "kernel");
+        load_check(load, disk);
+        g_free(load);
+    }
+}
+
+static void test_stop_cont_device(const char *args, int queues)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, queues, args);
+
+    stop_and_cont(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_stop_cont(void)
+{
+    test_stop_cont_device("", 1);
+}
+
+static void test_stop_cont_multiqueue(void)
+{
+    test_stop_cont_device(",workers=3", 4);
+}
+
+static void test_stop_cont_iothread(void)
+{
+    test_stop_cont_device(",iothread=t0 -object iothread,id=t0", 2);
+}
+
+/* Each queue has a thread of its own to be stopped in */
+static void test_stop_cont_mapping(void)
+{
+    Disk *disk = disk_new();
+    g_autofree char *args = g_strdup_printf(
+        "-object iothread,id=t0 -object iothread,id=t1 "
+        "-blockdev driver=host_device,node-name=dev,filename=%s,"
+        "cache.direct=on -device '{\"driver\": \"vhost-blk-pci\","
+        " \"id\": \"disk\", \"drive\": \"dev\", \"addr\": \"%d\","
+        " \"num-queues\": 4, \"iothread-vq-mapping\":"
+        " [{\"iothread\": \"t0\"}, {\"iothread\": \"t1\"}]}'",
+        disk->path, SLOT);
+    Guest *g = guest_new(4, args);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    stop_and_cont(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Move a running guest into another QEMU, where its disk is a @driver */
+static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+    g_autofree char *args = g_strdup_printf(
+        "-incoming defer -blockdev driver=host_device,node-name=dev,"
+        "filename=%s,cache.direct=on,discard=unmap -device %s,id=disk,"
+        "drive=dev,addr=%d,num-queues=%d,serial=qtest", disk->path, driver,
+        SLOT, src->queues);
+    Guest *dst;
+    int i;
+
+    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate-set-capabilities',"
+        " 'arguments': {'capabilities': [{'capability': 'events',"
+        " 'state': true}]}}");
+    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+    qtest_qmp_eventwait(src->qts, "STOP");
+    for (;;) {
+        QDict *rsp = qtest_qmp_eventwait_ref(src->qts, "MIGRATION");
+        const char *status = qdict_get_str(qdict_get_qdict(rsp, "data"),
+                                           "status");
+        bool done = !strcmp(status, "completed");
+
+        g_assert_cmpstr(status, !=, "failed");
+        qobject_unref(rsp);
+        if (done) {
+            break;
+        }
+    }
+
+    /* The driver lives in the guest's memory: it goes on where it was */
+    dst = guest_new(src->queues, args);
+    alloc_destroy(&dst->alloc);
+    dst->alloc = src->alloc;
+    pc_alloc_init(&src->alloc, src->qts, ALLOC_NO_FLAGS);
+    qtest_qmp_assert_success(dst->qts, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s}}", uri);
+    qtest_qmp_eventwait(dst->qts, "RESUME");
+    guest_find_device(dst, SLOT);
+    dst->vdev->features = src->vdev->features;
+    for (i = 0; i < src->queues; i++) {
+        dst->vq[i] = src->vq[i];
+        dst->vq[i]->vdev = dst->vdev;
+        src->vq[i] = NULL;
+    }
+    unlink(file);
+    guest_quit(src);
+    return dst;
+}
+
+static void test_migrate(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    int64_t written;
+    Load *load;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        load = load_start(g);
+        g = guest_migrate(g, disk, "virtio-blk-pci");
+        load->guest = g;
+        for (int n = 0; n < LOAD; n++) {
+            load->req[n]->guest = g;
+        }
+        load_finish(load, disk);
+        written = blockstat(g, "wr_operations");
+        write_block(g, 7, 7);
+        g_assert_cmpint(blockstat(g, "wr_operations"), ==, written + 1);
+
+        g = guest_migrate(g, disk, "vhost-blk-pci");
+        wait_data_path(g, "kernel");
+        check_block(g, 7, 7);
+        load_finish(load_start(g), disk);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Requests that were under way are not lost: the rings are read again */
+static void test_reset(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        Load *load;
+
+        write_block(g, 100 + i, 50 + i);
+        load = load_start(g);
+        qtest_system_reset(g->qts);
+        g_free(load);
+        guest_forget_device(g);
+        guest_find_device(g, SLOT);
+        guest_start_driver(g);
+        wait_data_path(g, "kernel");
+        check_block(g, 100 + i, 50 + i);
+        load_finish(load_start(g), disk);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver resets the device itself, as at a reboot */
+static void test_driver_reset(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        g_free(load_start(g));
+        guest_start_driver(g);
+        wait_data_path(g, "kernel");
+        load_finish(load_start(g), disk);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_queue_reset(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    Request *req;
+    char buf[BLOCK_SIZE];
+
+    g_assert_true(g->vdev->features & (1ull << VIRTIO_F_RING_RESET));
+    g_free(load_start(g));
+    g->vdev->bus->queue_select(g->vdev, 1);
+    qpci_io_writew(g->pci->pdev, g->pci->bar,
+                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET, 1);
+    g_assert_cmpint(qpci_io_readw(g->pci->pdev, g->pci->bar,
+                                  common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET),
+                    ==, 0);
+    wait_data_path(g, "kernel");
+
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[1] = guest_setup_queue(g, 1);
+    wait_data_path(g, "kernel");
+    fill(buf, sizeof(buf), 77);
+    req = submit(g, 1, VIRTIO_BLK_T_OUT, 200 * BLOCK_SECTORS, buf, sizeof(buf));
+    g_assert_cmpint(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    check_disk(disk, 200, 77);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void set_write_cache(Guest *g, bool on)
+{
+    uint64_t offset = g->pci->device_cfg_offset +
+                      offsetof(struct virtio_blk_config, wce);
+
+    qpci_io_writeb(g->pci->pdev, g->pci->bar, offset, on);
+    g_assert_cmpint(qvirtio_config_readb(g->vdev,
+                        offsetof(struct virtio_blk_config, wce)), ==, on);
+}
+
+static void test_write_cache(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+    uint64_t flushes;
+
+    set_write_cache(g, false);
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    flushes = disk_flushes(disk);
+    write_block(g, 5, 5);
+    g_assert_cmpint(disk_flushes(disk), >, flushes);
+    wait_data_path(g, "kernel");
+
+    load = load_start(g);
+    set_write_cache(g, true);
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    flushes = disk_flushes(disk);
+    write_block(g, 5, 5);
+    g_assert_cmpint(disk_flushes(disk), ==, flushes);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_hotplug(void)
+{
+    Disk *disk = disk_new();
+    g_autofree char *args = g_strdup_printf("-blockdev driver=host_device,"
+                                            "node-name=dev,filename=%s,"
+                                            "cache.direct=on", disk->path);
+    Guest *g = guest_new(2, args);
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
+                             "{'drive': 'dev', 'num-queues': 2, 'addr': %s}",
+                             stringify(HOTPLUG_SLOT));
+        guest_find_device(g, HOTPLUG_SLOT);
+        guest_start_driver(g);
+        wait_data_path(g, "kernel");
+        load_finish(load_start(g), disk);
+        write_block(g, 300 + i, 30 + i);
+
+        g_free(load_start(g));
+        qpci_unplug_acpi_device_test(g->qts, "disk", HOTPLUG_SLOT);
+        guest_forget_device(g);
+        check_disk(disk, 300 + i, 30 + i);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_mirror(void)
+{
+    Disk *disk = disk_new(), *copy = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    char *a = g_malloc(DISK_MB << 20), *b = g_malloc(DISK_MB << 20);
+    Load *load;
+
+    load_finish(load_start(g), disk);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'host_device',"
+        " 'node-name': 'copy', 'filename': %s, 'cache': {'direct': true}}}",
+        copy->path);
+
+    load = load_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-mirror', 'arguments': {'job-id': 'job',"
+        " 'device': 'dev', 'target': 'copy', 'sync': 'full'}}");
+    assert_reason(g, "");
+    load_wait(load);
+    assert_served_by_qemu(g);
+    load_check(load, disk);
+    g_free(load);
+
+    wait_job(g, "job", "ready");
+    load = load_start(g);
+    load_wait(load);
+    /* Cancelling a job that is ready leaves a copy as of now */
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-job-cancel', 'arguments': {'device': 'job'}}");
+    wait_job(g, "job", "gone");
+    disk_read(disk, 0, a, DISK_MB << 20);
+    disk_read(copy, 0, b, DISK_MB << 20);
+    g_assert_true(!memcmp(a, b, DISK_MB << 20));
+
+    wait_data_path(g, "kernel");
+    load_check(load, disk);
+    g_free(load);
+    assert_served_by_kernel(g);
+    g_free(a);
+    g_free(b);
+    guest_quit(g);
+    disk_free(disk);
+    disk_free(copy);
+}
+
+/* The guest goes on with the other disk, which the kernel can serve as well */
+static void test_mirror_pivot(void)
+{
+    Disk *disk = disk_new(), *copy = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load;
+
+    load_finish(load_start(g), disk);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'host_device',"
+        " 'node-name': 'copy', 'filename': %s, 'cache': {'direct': true}}}",
+        copy->path);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-mirror', 'arguments': {'job-id': 'job',"
+        " 'device': 'dev', 'target': 'copy', 'sync': 'full'}}");
+    wait_job(g, "job", "ready");
+    load = load_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'job-complete', 'arguments': {'id': 'job'}}");
+    wait_job(g, "job", "gone");
+    load_finish(load, copy);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), copy);
+    guest_quit(g);
+    disk_free(disk);
+    disk_free(copy);
+}
+
+/* The copy is the disk as it was at the start of the job */
+static void test_backup(void)
+{
+    Disk *disk = disk_new(), *copy = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *before, *after;
+    int i;
+
+    before = load_start(g);
+    load_wait(before);
+    wait_data_path(g, "kernel");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'host_device',"
+        " 'node-name': 'copy', 'filename': %s, 'cache': {'direct': true}}}",
+        copy->path);
+    wait_data_path(g, "kernel");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-backup', 'arguments': {'job-id': 'job',"
+        " 'device': 'dev', 'target': 'copy', 'sync': 'full'}}");
+    after = load_start(g);
+    load_wait(after);
+    wait_job(g, "job", "gone");
+    wait_data_path(g, "kernel");
+    for (i = 0; i < LOAD; i++) {
+        check_disk(copy, i, before->seed + i);
+    }
+    load_check(after, disk);
+    g_free(before);
+    g_free(after);
+    guest_quit(g);
+    disk_free(disk);
+    disk_free(copy);
+}
+
+/* Any change of the block graph drains all disks for a moment, not waiting */
+static void test_graph_change(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    int i;
+
+    for (i = 0; i < 10; i++) {
+        Load *load = load_start(g);
+
+        qtest_qmp_assert_success(g->qts,
+            "{'execute': 'blockdev-add', 'arguments': {'driver': 'raw',"
+            " 'node-name': 'other', 'file': {'driver': 'null-co',"
+            " 'read-zeroes': true}}}");
+        qtest_qmp_assert_success(g->qts,
+            "{'execute': 'blockdev-del', 'arguments': {'node-name': 'other'}}");
+        load_finish(load, disk);
+    }
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: what must be on stable storage ---- */
+
+/* QEMU skips a flush if it knows of no write since the last one */
+static void test_flush_after_take_back(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    uint64_t flushes;
+
+    flush(g);
+    write_block(g, 1, 1);
+    wait_data_path(g, "kernel");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    wait_data_path(g, "userspace");
+    flushes = disk_flushes(disk);
+    flush(g);
+    g_assert_cmpint(disk_flushes(disk), >, flushes);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_flush_at_stop(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    uint64_t flushes = disk_flushes(disk);
+
+    write_block(g, 1, 1);
+    g_assert_cmpint(disk_flushes(disk), ==, flushes);
+    qmp(g, "stop");
+    g_assert_cmpint(disk_flushes(disk), >, flushes);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: interrupts ---- */
+
+static void test_msix_mask(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot(disk->path, 1, "", ",vectors=2");
+    QVirtQueuePCI *vqpci;
+    uint32_t *message;
+    uint64_t ctrl;
+    gint64 end;
+
+    /* Again, with MSI-X this time */
+    qpci_msix_enable(g->pci->pdev);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev) &
+                                  ~(1ull << VIRTIO_RING_F_EVENT_IDX));
+    g->vq[0] = guest_setup_queue(g, 0);
+    vqpci = container_of(g->vq[0], QVirtQueuePCI, vq);
+    qvirtio_pci_set_msix_configuration_vector(g->pci, &g->alloc, 1);
+    qvirtqueue_pci_msix_setup(g->pci, vqpci, &g->alloc, 0);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_data_path(g, "kernel");
+    message = guest_ptr(g, vqpci->msix_addr);
+    *message = 0;
+    ctrl = g->pci->pdev->msix_table_off + PCI_MSIX_ENTRY_VECTOR_CTRL;
+
+    for (int i = 0; i < 4; i++) {
+        /* Masked: it stays pending, wherever the queue is served */
+        qpci_io_writel(g->pci->pdev, g->pci->pdev->msix_table_bar, ctrl,
+                       PCI_MSIX_ENTRY_CTRL_MASKBIT);
+        write_block(g, i, i);
+        end = g_get_monotonic_time() + TIMEOUT_US;
+        while (!qpci_msix_pending(g->pci->pdev, 0)) {
+            g_assert_cmpint(g_get_monotonic_time(), <, end);
+        }
+        g_assert_cmphex(qatomic_read(message), ==, 0);
+
+        /* It survives that the data path moves */
+        if (i & 1) {
+            qmp(g, "stop");
+            qmp(g, "cont");
+        }
+        qpci_io_writel(g->pci->pdev, g->pci->pdev->msix_table_bar, ctrl, 0);
+        end = g_get_monotonic_time() + TIMEOUT_US;
+        while (qatomic_read(message) != vqpci->msix_data) {
+            g_assert_cmpint(g_get_monotonic_time(), <, end);
+        }
+        *message = 0;
+        wait_data_path(g, "kernel");
+
+        /* And unmasked: one arrives */
+        write_block(g, i, i);
+        end = g_get_monotonic_time() + TIMEOUT_US;
+        while (qatomic_read(message) != vqpci->msix_data) {
+            g_assert_cmpint(g_get_monotonic_time(), <, end);
+        }
+        *message = 0;
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: changes that make the block layer needed ---- */
+
+static void test_dirty_bitmap(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+    QDict *rsp;
+    int64_t count = 0;
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add', 'arguments':"
+        " {'node': 'dev', 'name': 'b', 'granularity': 4096}}");
+    assert_reason(g, "dirty bitmap");
+    load_finish(load, disk);
+    assert_served_by_qemu(g);
+
+    /* Bytes; the write of assert_served_by_qemu() must be there */
+    rsp = qtest_qmp(g->qts, "{'execute': 'query-named-block-nodes',"
+                            " 'arguments': {'flat': true}}");
+    QListEntry *entry;
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+        QList *bitmaps = qdict_get_qlist(info, "dirty-bitmaps");
+
+        if (bitmaps) {
+            count = qdict_get_int(qobject_to(QDict, qlist_peek(bitmaps)),
+                                  "count");
+        }
+    }
+    qobject_unref(rsp);
+    g_assert_cmpint(count, >=, BLOCK_SIZE);
+
+    load = load_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-remove',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_write_threshold(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-set-write-threshold',"
+        " 'arguments': {'node-name': 'dev', 'write-threshold': 8388608}}");
+    load_finish(load, disk);
+    assert_reason(g, "write threshold");
+    assert_served_by_qemu(g);
+    write_block(g, (8 << 20) / BLOCK_SIZE, 1);
+    qtest_qmp_eventwait(g->qts, "BLOCK_WRITE_THRESHOLD");
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-set-write-threshold',"
+        " 'arguments': {'node-name': 'dev', 'write-threshold': 0}}");
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void set_throttle(Guest *g, int iops)
+{
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block_set_io_throttle',"
+        " 'arguments': {'id': '" DRIVE_USER "',"
+        " 'bps': 0, 'bps_rd': 0, 'bps_wr': 0,"
+        " 'iops': %d, 'iops_rd': 0, 'iops_wr': 0}}", iops);
+}
+
+static void test_throttle(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+
+    set_throttle(g, 100000);
+    load_finish(load, disk);
+    assert_reason(g, "throttled");
+    assert_served_by_qemu(g);
+
+    load = load_start(g);
+    set_throttle(g, 0);
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_histogram(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-latency-histogram-set',"
+        " 'arguments': {'id': '" DRIVE_USER "', 'boundaries': [10, 100]}}");
+    load_finish(load, disk);
+    assert_reason(g, "histogram");
+    assert_served_by_qemu(g);
+
+    load = load_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-latency-histogram-set',"
+        " 'arguments': {'id': '" DRIVE_USER "'}}");
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_export(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    g_autofree char *path = g_strdup_printf("%s/nbd", tmp_dir);
+    Load *load = load_start(g);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'nbd-server-start', 'arguments': {'addr':"
+        " {'type': 'unix', 'data': {'path': %s}}}}", path);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-export-add', 'arguments':"
+        " {'type': 'nbd', 'id': 'e', 'node-name': 'dev'}}");
+    load_finish(load, disk);
+    wait_data_path(g, "userspace");
+    assert_reason(g, "another user");
+    assert_served_by_qemu(g);
+
+    load = load_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-export-del', 'arguments': {'id': 'e'}}");
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    assert_served_by_kernel(g);
+    qmp(g, "nbd-server-stop");
+    unlink(path);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: a driver that does wrong ---- */
+
+static void test_ring_error(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    load_finish(load_start(g), disk);
+    /* No descriptor has this number */
+    kick(g, g->vq[0], g->vq[0]->size);
+    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+    assert_reason(g, "bad virtqueue");
+
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Enabling a queue that runs, or one more, must not confuse anyone */
+static void test_enable_while_running(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot(disk->path, 2, "", "");
+
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[0] = guest_setup_queue(g, 0);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 1);
+
+    g->vq[1] = guest_setup_queue(g, 1);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+
+    g->vdev->bus->queue_select(g->vdev, 0);
+    qpci_io_writew(g->pci->pdev, g->pci->bar,
+                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_ENABLE, 1);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* A queue that the driver does not set up again is nobody's business */
+static void test_queue_left_behind(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    QVirtQueue *left = g->vq[1];
+    char buf[BLOCK_SIZE] = { 1 };
+
+    load_finish(load_start(g), disk);
+    qvirtio_start_device(g->vdev);
+    /* What is left of it looks as if there were more to do */
+    submit(g, 1, VIRTIO_BLK_T_OUT, 500 * BLOCK_SECTORS, buf, sizeof(buf));
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    g->queues = 1;
+    g->vq[0] = guest_setup_queue(g, 0);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+
+    g_assert_cmpint(le16_to_cpu(used_ring(g, left)->idx), ==,
+                    left->last_used_idx);
+    disk_read(disk, 500 * BLOCK_SECTORS, buf, sizeof(buf));
+    g_assert_true(buffer_is_zero(buf, sizeof(buf)));
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: QEMU serves, and says why ---- */
+
+static void assert_one_warning(Guest *g)
+{
+    g_autofree char *log = guest_warnings(g);
+    g_auto(GStrv) line = g_strsplit(g_strstrip(log), "\n", 0);
+
+    g_assert_cmpint(g_strv_length(line), ==, 1);
+    g_assert_nonnull(strstr(line[0], "warning: vhost-blk: "));
+}
+
+typedef struct Fallback {
+    const char *name;
+    /* What makes the drive 'dev'; %s is a null_blk disk */
+    const char *drive;
+    const char *device;
+    const char *reason;
+} Fallback;
+
+static const Fallback fallbacks[] = {
+    { "buffered", "driver=host_device,filename=%s,cache.direct=off", "",
+      "cache.direct" },
+    { "no-flush", "driver=host_device,filename=%s,cache.direct=on,"
+      "cache.no-flush=on", "", "no-flush" },
+    { "detect-zeroes", "driver=host_device,filename=%s,cache.direct=on,"
+      "detect-zeroes=on", "", "detect-zeroes" },
+    { "raw-offset", "driver=raw,cache.direct=on,offset=4096,"
+      "file.driver=host_device,file.filename=%s,file.cache.direct=on", "",
+      "offset" },
+    { "raw-size", "driver=raw,cache.direct=on,size=8388608,"
+      "file.driver=host_device,file.filename=%s,file.cache.direct=on", "",
+      "size" },
+    { "filter", "driver=copy-on-read,cache.direct=on,"
+      "file.driver=host_device,file.filename=%s,file.cache.direct=on", "",
+      "copy-on-read" },
+    { "werror-stop", "driver=host_device,filename=%s,cache.direct=on",
+      ",werror=stop", "werror" },
+    { "werror-enospc", "driver=host_device,filename=%s,cache.direct=on",
+      ",werror=enospc", "werror" },
+    { "rerror-ignore", "driver=host_device,filename=%s,cache.direct=on",
+      ",rerror=ignore", "rerror" },
+    { "ioeventfd-off", "driver=host_device,filename=%s,cache.direct=on",
+      ",ioeventfd=off", "ioeventfd" },
+};
+
+static void test_fallback(const void *opaque)
+{
+    const Fallback *fallback = opaque;
+    Disk *disk = disk_new();
+    g_autofree char *drive = g_strdup(fallback->drive);
+    g_auto(GStrv) part = g_strsplit(drive, "%s", 2);
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev node-name=dev,%s%s%s -device vhost-blk-pci,id=disk,"
+        "drive=dev,addr=%d,num-queues=1%s", part[0], disk->path,
+        part[1], SLOT, fallback->device);
+    Guest *g = guest_new(1, args);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    assert_served_by_qemu(g);
+    assert_reason(g, fallback->reason);
+    /* A second time changes nothing and says nothing more */
+    qmp(g, "stop");
+    qmp(g, "cont");
+    write_block(g, 3, 3);
+    check_block(g, 3, 3);
+    assert_reason(g, fallback->reason);
+    assert_one_warning(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Raw is fine as long as it changes nothing */
+static void test_raw(void)
+{
+    Disk *disk = disk_new();
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev driver=raw,node-name=dev,cache.direct=on,"
+        "file.driver=host_device,file.filename=%s,file.cache.direct=on "
+        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1",
+        disk->path, SLOT);
+    Guest *g = guest_new(1, args);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Needs nothing of the host: not even the module */
+static void test_wrong_vhostfd(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev driver=null-co,node-name=dev,read-zeroes=on,size=16777216 "
+        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1,"
+        "vhostfd=%d", SLOT, fd);
+    Guest *g = guest_new(1, args);
+
+    close(fd);
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    assert_served_by_qemu(g);
+    assert_reason(g, "vhost_set_owner");
+    assert_one_warning(g);
+    guest_quit(g);
+}
+
+static void test_other_drive(void)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev driver=null-co,node-name=dev,read-zeroes=on,size=16777216 "
+        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1", SLOT);
+    Guest *g = guest_new(1, args);
+    g_autofree char *reason = NULL;
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    assert_served_by_qemu(g);
+    reason = qom_get_string(g, "data-path-reason");
+    g_assert_cmpstr(reason, !=, "");
+    assert_one_warning(g);
+    guest_quit(g);
+}
+
+/* ---- */
+
+static void load_module(const char *command)
+{
+    int status = 0;
+
+    /* A module that is built in or loaded is fine; what is missing will show */
+    if (!g_spawn_command_line_sync(command, NULL, NULL, &status, NULL) ||
+        status) {
+        g_test_message("'%s' failed", command);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int i, ret;
+
+    g_test_init(&argc, &argv, NULL);
+    module_call_init(MODULE_INIT_QOM);
+
+    tmp_dir = g_dir_make_tmp("vhost-blk-test.XXXXXX", NULL);
+    g_assert_nonnull(tmp_dir);
+    if (geteuid() == 0) {
+        load_module("modprobe vhost_blk");
+        load_module("modprobe null_blk nr_devices=0");
+        if (!g_file_test("/sys/kernel/config/nullb", G_FILE_TEST_IS_DIR)) {
+            load_module("mount -t configfs none /sys/kernel/config");
+        }
+    }
+
+    qtest_add_func("/vhost-blk/serve/modern", test_modern);
+    qtest_add_func("/vhost-blk/serve/legacy", test_legacy);
+    qtest_add_func("/vhost-blk/serve/multiqueue", test_multiqueue);
+    qtest_add_func("/vhost-blk/serve/raw", test_raw);
+    qtest_add_func("/vhost-blk/serve/get-id", test_get_id);
+    qtest_add_func("/vhost-blk/serve/query", test_query);
+    qtest_add_func("/vhost-blk/serve/read-only", test_read_only);
+    qtest_add_func("/vhost-blk/serve/discard-ignore", test_discard_ignore);
+    qtest_add_func("/vhost-blk/serve/no-discard", test_no_discard);
+    qtest_add_func("/vhost-blk/serve/vhostfd", test_vhostfd);
+
+    qtest_add_func("/vhost-blk/move/stop-cont", test_stop_cont);
+    qtest_add_func("/vhost-blk/move/stop-cont-multiqueue",
+                   test_stop_cont_multiqueue);
+    qtest_add_func("/vhost-blk/move/stop-cont-iothread",
+                   test_stop_cont_iothread);
+    qtest_add_func("/vhost-blk/move/stop-cont-mapping", test_stop_cont_mapping);
+    qtest_add_func("/vhost-blk/move/migrate", test_migrate);
+    qtest_add_func("/vhost-blk/move/reset", test_reset);
+    qtest_add_func("/vhost-blk/move/driver-reset", test_driver_reset);
+    qtest_add_func("/vhost-blk/move/queue-reset", test_queue_reset);
+    qtest_add_func("/vhost-blk/move/write-cache", test_write_cache);
+    qtest_add_func("/vhost-blk/move/hotplug", test_hotplug);
+    qtest_add_func("/vhost-blk/move/mirror", test_mirror);
+    qtest_add_func("/vhost-blk/move/mirror-pivot", test_mirror_pivot);
+    qtest_add_func("/vhost-blk/move/backup", test_backup);
+    qtest_add_func("/vhost-blk/move/graph-change", test_graph_change);
+
+    qtest_add_func("/vhost-blk/flush/after-take-back",
+                   test_flush_after_take_back);
+    qtest_add_func("/vhost-blk/flush/at-stop", test_flush_at_stop);
+    qtest_add_func("/vhost-blk/msix/mask", test_msix_mask);
+
+    qtest_add_func("/vhost-blk/needed/dirty-bitmap", test_dirty_bitmap);
+    qtest_add_func("/vhost-blk/needed/write-threshold", test_write_threshold);
+    qtest_add_func("/vhost-blk/needed/throttle", test_throttle);
+    qtest_add_func("/vhost-blk/needed/histogram", test_histogram);
+    qtest_add_func("/vhost-blk/needed/export", test_export);
+
+    qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
+    qtest_add_func("/vhost-blk/wrong/enable", test_enable_while_running);
+    qtest_add_func("/vhost-blk/wrong/left-behind", test_queue_left_behind);
+
+    for (i = 0; i < ARRAY_SIZE(fallbacks); i++) {
+        g_autofree char *path = g_strdup_printf("/vhost-blk/fallback/%s",
+                                                fallbacks[i].name);
+
+        qtest_add_data_func(path, &fallbacks[i], test_fallback);
+    }
+    qtest_add_func("/vhost-blk/fallback/wrong-vhostfd", test_wrong_vhostfd);
+    qtest_add_func("/vhost-blk/fallback/other-drive", test_other_drive);
+
+    ret = g_test_run();
+    rmdir(tmp_dir);
+    g_free(tmp_dir);
+    return ret;
+}
