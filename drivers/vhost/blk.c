@@ -622,12 +622,47 @@ static bool vhost_blk_is_busy(struct vhost_blk *blk, unsigned int ioctl)
 	case VHOST_SET_VRING_NUM:
 	case VHOST_SET_VRING_BASE:
 		return blk->disk;
-	case VHOST_SET_VRING_ADDR:
 	case VHOST_ATTACH_VRING_WORKER:
 		return blk->disk && blk->stopped;
 	default:
 		return false;
 	}
+}
+
+/*
+ * What may change of a stopped ring is where its used entries are logged: a VMM
+ * that begins or ends a migration says so of every ring, whatever state it is
+ * in. The log is written to by way of the owner's page tables, so no address
+ * of it does harm to anybody else.
+ */
+static long vhost_blk_set_ring_log(struct vhost_blk *blk,
+				   const struct vhost_vring_addr __user *argp)
+{
+	struct vhost_vring_addr addr;
+	struct vhost_virtqueue *vq;
+	long r = -EBUSY;
+
+	if (copy_from_user(&addr, argp, sizeof(addr)))
+		return -EFAULT;
+	if (addr.index >= VHOST_BLK_MAX_QUEUES)
+		return -ENOBUFS;
+	if (addr.flags & ~BIT(VHOST_VRING_F_LOG))
+		return -EOPNOTSUPP;
+	if (!IS_ALIGNED(addr.log_guest_addr, VRING_USED_ALIGN_SIZE))
+		return -EINVAL;
+
+	addr.index = array_index_nospec(addr.index, VHOST_BLK_MAX_QUEUES);
+	vq = &blk->queues[addr.index].vq;
+	mutex_lock(&vq->mutex);
+	if (u64_to_user_ptr(addr.desc_user_addr) == vq->desc &&
+	    u64_to_user_ptr(addr.avail_user_addr) == vq->avail &&
+	    u64_to_user_ptr(addr.used_user_addr) == vq->used) {
+		vq->log_used = addr.flags & BIT(VHOST_VRING_F_LOG);
+		vq->log_addr = addr.log_guest_addr;
+		r = 0;
+	}
+	mutex_unlock(&vq->mutex);
+	return r;
 }
 
 static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
@@ -637,6 +672,8 @@ static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 
 	if (vhost_blk_is_busy(blk, ioctl))
 		return -EBUSY;
+	if (ioctl == VHOST_SET_VRING_ADDR && blk->disk && blk->stopped)
+		return vhost_blk_set_ring_log(blk, argp);
 
 	r = vhost_dev_ioctl(&blk->dev, ioctl, argp);
 	if (r == -ENOIOCTLCMD)
