@@ -68,9 +68,10 @@ static void write_file(const char *dir, const char *name, const char *value)
     close(fd);
 }
 
-static Disk *disk_new_with(bool discard)
+static Disk *disk_new_with(bool discard, int ms)
 {
     Disk *disk = g_new0(Disk, 1);
+    g_autofree char *nsec = g_strdup_printf("%d000000", ms);
     g_autofree char *name = NULL;
 
     disk->config = g_strdup_printf("/sys/kernel/config/nullb/qtest%d",
@@ -86,7 +87,7 @@ static Disk *disk_new_with(bool discard)
     /* So that what must be stable shows as a flush */
     write_file(disk->config, "fua", "0");
     write_file(disk->config, "irqmode", "2");
-    write_file(disk->config, "completion_nsec", "3000000");
+    write_file(disk->config, "completion_nsec", nsec);
     write_file(disk->config, "power", "1");
 
     /* Named after its directory since Linux 6.2, after its number before */
@@ -109,7 +110,7 @@ static Disk *disk_new_with(bool discard)
 
 static Disk *disk_new(void)
 {
-    return disk_new_with(true);
+    return disk_new_with(true, 3);
 }
 
 static void disk_free(Disk *disk)
@@ -266,11 +267,11 @@ static bool is_modern(Guest *g)
     return g->vdev->features & (1ull << VIRTIO_F_VERSION_1);
 }
 
-static QVirtQueue *guest_setup_queue(Guest *g, int index)
+static QVirtQueue *guest_setup_queue_at(Guest *g, int index, uint64_t desc,
+                                        uint64_t avail, uint64_t used)
 {
     QVirtQueuePCI *vqpci = g_new0(QVirtQueuePCI, 1);
     QVirtQueue *vq = &vqpci->vq;
-    size_t size;
 
     g->vdev->bus->queue_select(g->vdev, index);
     *vq = (QVirtQueue) {
@@ -278,17 +279,13 @@ static QVirtQueue *guest_setup_queue(Guest *g, int index)
         .index = index,
         .size = g->vdev->bus->get_queue_size(g->vdev),
         .align = VIRTIO_PCI_VRING_ALIGN,
+        .desc = desc,
+        .avail = avail,
+        .used = used,
     };
     g_assert_cmpint(vq->size, >=, QUEUE_SIZE);
     vqpci->msix_entry = -1;
     vqpci->msix_data = 0x12345678;
-
-    size = qvring_size(vq->size, vq->align);
-    vq->desc = guest_alloc(&g->alloc, size);
-    vq->avail = vq->desc + vq->size * sizeof(struct vring_desc);
-    vq->used = QEMU_ALIGN_UP(vq->avail + sizeof(uint16_t) * (3 + vq->size),
-                             vq->align);
-    memset(guest_ptr(g, vq->desc), 0, size);
 
     g->vdev->bus->set_queue_address(g->vdev, vq);
     if (is_modern(g)) {
@@ -301,6 +298,22 @@ static QVirtQueue *guest_setup_queue(Guest *g, int index)
                        common_cfg(g) + VIRTIO_PCI_COMMON_Q_ENABLE, 1);
     }
     return vq;
+}
+
+static QVirtQueue *guest_setup_queue(Guest *g, int index)
+{
+    uint64_t desc, avail, used;
+    size_t num, size;
+
+    g->vdev->bus->queue_select(g->vdev, index);
+    num = g->vdev->bus->get_queue_size(g->vdev);
+    size = qvring_size(num, VIRTIO_PCI_VRING_ALIGN);
+    desc = guest_alloc(&g->alloc, size);
+    avail = desc + num * sizeof(struct vring_desc);
+    used = QEMU_ALIGN_UP(avail + sizeof(uint16_t) * (3 + num),
+                         VIRTIO_PCI_VRING_ALIGN);
+    memset(guest_ptr(g, desc), 0, size);
+    return guest_setup_queue_at(g, index, desc, avail, used);
 }
 
 static void guest_start_driver(Guest *g)
@@ -403,6 +416,14 @@ static char *guest_warnings(Guest *g)
     return log;
 }
 
+static int guest_count_warnings(Guest *g)
+{
+    g_autofree char *log = guest_warnings(g);
+    g_auto(GStrv) line = g_strsplit(log, "\n", 0);
+
+    return g_strv_length(line) - 1;
+}
+
 static void guest_quit(Guest *g)
 {
     guest_forget_device(g);
@@ -426,16 +447,23 @@ static void fill(char *buf, uint32_t len, unsigned int seed)
     }
 }
 
-static void kick(Guest *g, QVirtQueue *vq, uint16_t head)
+static uint16_t publish(Guest *g, QVirtQueue *vq, uint16_t head)
 {
     struct vring_avail *avail = avail_ring(g, vq);
-    struct vring_used *used = used_ring(g, vq);
     uint16_t idx = le16_to_cpu(avail->idx);
-    bool wanted;
 
     avail->ring[idx % vq->size] = cpu_to_le16(head);
     smp_wmb(); /* the ring before its index */
     qatomic_set(&avail->idx, cpu_to_le16(idx + 1));
+    return idx;
+}
+
+static void kick(Guest *g, QVirtQueue *vq, uint16_t head)
+{
+    struct vring_used *used = used_ring(g, vq);
+    uint16_t idx = publish(g, vq, head);
+    bool wanted;
+
     smp_mb(); /* the index before the question whether to kick */
     if (g->vdev->features & (1ull << VIRTIO_RING_F_EVENT_IDX)) {
         uint16_t event = lduw_le_p(&used->ring[vq->size]);
@@ -491,8 +519,9 @@ static void wait_used(Guest *g, int queue)
     }
 }
 
-static Request *submit(Guest *g, int queue, uint32_t type, uint64_t sector,
-                       const void *data, uint32_t len)
+static Request *submit_quietly(Guest *g, int queue, uint32_t type,
+                               uint64_t sector, const void *data, uint32_t len,
+                               uint16_t *head)
 {
     bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
     QVirtQueue *vq = g->vq[queue];
@@ -501,8 +530,8 @@ static Request *submit(Guest *g, int queue, uint32_t type, uint64_t sector,
         .sector = cpu_to_le64(sector),
     };
     Request *req = g_new0(Request, 1);
-    uint16_t head = vq->free_head;
 
+    *head = vq->free_head;
     req->guest = g;
     req->queue = queue;
     req->len = len;
@@ -519,7 +548,16 @@ static Request *submit(Guest *g, int queue, uint32_t type, uint64_t sector,
         add_desc(g, vq, req->addr, len, in, false);
     }
     add_desc(g, vq, req->addr + len + sizeof(hdr), 1, true, true);
-    kick(g, vq, head);
+    return req;
+}
+
+static Request *submit(Guest *g, int queue, uint32_t type, uint64_t sector,
+                       const void *data, uint32_t len)
+{
+    uint16_t head;
+    Request *req = submit_quietly(g, queue, type, sector, data, len, &head);
+
+    kick(g, g->vq[queue], head);
     return req;
 }
 
@@ -821,7 +859,7 @@ static void test_discard_ignore(void)
 /* The driver has discard all the same */
 static void test_no_discard(void)
 {
-    Disk *disk = disk_new_with(false);
+    Disk *disk = disk_new_with(false, 3);
     Guest *g = guest_boot_kernel(disk, 1, "");
     struct virtio_blk_discard_write_zeroes range = {
         .num_sectors = cpu_to_le32(BLOCK_SECTORS),
@@ -920,6 +958,33 @@ static void test_stop_cont_mapping(void)
     disk_free(disk);
 }
 
+static void wait_migration(Guest *g)
+{
+    for (;;) {
+        QDict *rsp = qtest_qmp_eventwait_ref(g->qts, "MIGRATION");
+        const char *status = qdict_get_str(qdict_get_qdict(rsp, "data"),
+                                           "status");
+        bool done = !strcmp(status, "completed");
+
+        g_assert_cmpstr(status, !=, "failed");
+        qobject_unref(rsp);
+        if (done) {
+            return;
+        }
+    }
+}
+
+static void start_migration(Guest *g, const char *file)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+
+    qtest_qmp_assert_success(g->qts, "{'execute': 'migrate-set-capabilities',"
+        " 'arguments': {'capabilities': [{'capability': 'events',"
+        " 'state': true}]}}");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+}
+
 /* Move a running guest into another QEMU, where its disk is a @driver */
 static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
 {
@@ -933,24 +998,8 @@ static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
     Guest *dst;
     int i;
 
-    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate-set-capabilities',"
-        " 'arguments': {'capabilities': [{'capability': 'events',"
-        " 'state': true}]}}");
-    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate',"
-                             " 'arguments': {'uri': %s}}", uri);
-    qtest_qmp_eventwait(src->qts, "STOP");
-    for (;;) {
-        QDict *rsp = qtest_qmp_eventwait_ref(src->qts, "MIGRATION");
-        const char *status = qdict_get_str(qdict_get_qdict(rsp, "data"),
-                                           "status");
-        bool done = !strcmp(status, "completed");
-
-        g_assert_cmpstr(status, !=, "failed");
-        qobject_unref(rsp);
-        if (done) {
-            break;
-        }
-    }
+    start_migration(src, file);
+    wait_migration(src);
 
     /* The driver lives in the guest's memory: it goes on where it was */
     dst = guest_new(src->queues, args);
@@ -1043,6 +1092,16 @@ static void test_driver_reset(void)
     disk_free(disk);
 }
 
+static void reset_queue(Guest *g, int index)
+{
+    g->vdev->bus->queue_select(g->vdev, index);
+    qpci_io_writew(g->pci->pdev, g->pci->bar,
+                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET, 1);
+    g_assert_cmpint(qpci_io_readw(g->pci->pdev, g->pci->bar,
+                                  common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET),
+                    ==, 0);
+}
+
 static void test_queue_reset(void)
 {
     Disk *disk = disk_new();
@@ -1052,12 +1111,7 @@ static void test_queue_reset(void)
 
     g_assert_true(g->vdev->features & (1ull << VIRTIO_F_RING_RESET));
     g_free(load_start(g));
-    g->vdev->bus->queue_select(g->vdev, 1);
-    qpci_io_writew(g->pci->pdev, g->pci->bar,
-                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET, 1);
-    g_assert_cmpint(qpci_io_readw(g->pci->pdev, g->pci->bar,
-                                  common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET),
-                    ==, 0);
+    reset_queue(g, 1);
     wait_data_path(g, "kernel");
 
     qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
@@ -1409,6 +1463,79 @@ static void test_dirty_bitmap(void)
     disk_free(disk);
 }
 
+/* Requests that end while the command waits for them make the node grow */
+static void test_dirty_bitmap_growing(void)
+{
+    g_autofree char *file = g_strdup_printf("%s/image", tmp_dir);
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev driver=file,node-name=file,filename=%s", file);
+    Load *load;
+    Guest *g;
+
+    g_assert_true(g_file_set_contents(file, "", 0, NULL));
+    g = guest_new(1, args);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-create', 'arguments': {'job-id': 'create',"
+        " 'options': {'driver': 'qcow2', 'file': 'file',"
+        " 'size': 16777216}}}");
+    wait_job(g, "create", "concluded");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'object-add', 'arguments': {'qom-type': 'throttle-group',"
+        " 'id': 'slow'}}");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'qcow2',"
+        " 'node-name': 'image', 'file': {'driver': 'throttle',"
+        " 'throttle-group': 'slow', 'file': 'file'}}}");
+    qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
+                         "{'drive': 'image', 'num-queues': 1, 'addr': %s}",
+                         stringify(HOTPLUG_SLOT));
+    guest_find_device(g, HOTPLUG_SLOT);
+    guest_start_driver(g);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'qom-set', 'arguments': {'path': '/objects/slow',"
+        " 'property': 'limits', 'value': {'iops-write': 1}}}");
+    load = load_start(g);
+    g_usleep(200000);
+    /* A node that is drained is not throttled */
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add', 'arguments':"
+        " {'node': 'file', 'name': 'b', 'granularity': 4096}}");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'qom-set', 'arguments': {'path': '/objects/slow',"
+        " 'property': 'limits', 'value': {'iops-write': 0}}}");
+    load_wait(load);
+    g_free(load);
+    /* Now to where they have made it grow */
+    load = load_start(g);
+    load_wait(load);
+    g_free(load);
+    guest_quit(g);
+    unlink(file);
+}
+
+/* A bitmap that comes and goes in transactions */
+static void test_transaction(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'transaction', 'arguments': {'actions': [{'type':"
+        " 'block-dirty-bitmap-add', 'data': {'node': 'dev', 'name': 'b'}}]}}");
+    assert_reason(g, "dirty bitmap");
+    load_finish(load, disk);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'transaction', 'arguments': {'actions': [{'type':"
+        " 'block-dirty-bitmap-remove',"
+        " 'data': {'node': 'dev', 'name': 'b'}}]}}");
+    wait_data_path(g, "kernel");
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 static void test_write_threshold(void)
 {
     Disk *disk = disk_new();
@@ -1598,10 +1725,9 @@ static void test_queue_left_behind(void)
 static void assert_one_warning(Guest *g)
 {
     g_autofree char *log = guest_warnings(g);
-    g_auto(GStrv) line = g_strsplit(g_strstrip(log), "\n", 0);
 
-    g_assert_cmpint(g_strv_length(line), ==, 1);
-    g_assert_nonnull(strstr(line[0], "warning: vhost-blk: "));
+    g_assert_cmpint(guest_count_warnings(g), ==, 1);
+    g_assert_nonnull(strstr(log, "warning: vhost-blk: "));
 }
 
 typedef struct Fallback {
@@ -1784,6 +1910,9 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/msix/mask", test_msix_mask);
 
     qtest_add_func("/vhost-blk/needed/dirty-bitmap", test_dirty_bitmap);
+    qtest_add_func("/vhost-blk/needed/dirty-bitmap-growing",
+                   test_dirty_bitmap_growing);
+    qtest_add_func("/vhost-blk/needed/transaction", test_transaction);
     qtest_add_func("/vhost-blk/needed/write-threshold", test_write_threshold);
     qtest_add_func("/vhost-blk/needed/throttle", test_throttle);
     qtest_add_func("/vhost-blk/needed/histogram", test_histogram);
