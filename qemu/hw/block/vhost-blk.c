@@ -32,6 +32,7 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
+#include "standard-headers/linux/virtio_ring.h"
 #include "system/runstate.h"
 #include "system/tcg.h"
 
@@ -125,15 +126,45 @@ static void vhost_blk_add_counts(VHostBlk *s)
     s->counted = now;
 }
 
-/* The kernel starts every ring it has an address of. */
+/*
+ * The kernel starts every ring it has an address of, and wakes up for every
+ * kick it has a notifier of.
+ */
 static void vhost_blk_forget_rings(VHostBlk *s)
 {
     int i;
 
     for (i = 0; i < s->dev.nvqs; i++) {
-        struct vhost_vring_addr none = { .index = i };
+        struct vhost_vring_addr addr = { .index = i };
+        struct vhost_vring_file kick = { .index = i, .fd = -1 };
 
-        s->dev.vhost_ops->vhost_set_vring_addr(&s->dev, &none);
+        s->dev.vhost_ops->vhost_set_vring_addr(&s->dev, &addr);
+        s->dev.vhost_ops->vhost_set_vring_kick(&s->dev, &kick);
+    }
+}
+
+/* @used_idx: what the driver has been told of */
+static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    VirtQueue *vq = virtio_get_queue(vdev, n);
+    uint16_t avail_idx = virtio_queue_get_last_avail_idx(vdev, n);
+
+    /*
+     * A kick that the kernel was woken by is still in the notifier, and it may
+     * have stopped while it had notifications disabled.  All rings are looked
+     * at once the notifiers are attached, so nothing is lost.
+     */
+    event_notifier_test_and_clear(virtio_queue_get_host_notifier(vq));
+    virtio_queue_set_notification(vq, 1);
+
+    if (event_notifier_test_and_clear(&s->vqs[n].error_notifier)) {
+        s->ring_failed = true;
+    }
+    if (avail_idx != used_idx) {
+        /* Nobody will ever complete what lies in between */
+        virtio_error(vdev, "vhost-blk: queue %d comes back at %u, but its used "
+                     "index is %u", n, avail_idx, used_idx);
     }
 }
 
@@ -141,21 +172,26 @@ static void vhost_blk_forget_rings(VHostBlk *s)
 static void vhost_blk_take_rings(VHostBlk *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    uint16_t used_idx[VHOST_BLK_MAX_QUEUES];
+    uint64_t rings = s->kernel_rings;
     int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        if (rings & BIT_ULL(i)) {
+            struct vring_used *used = s->vqs[i].used;
+
+            used_idx[i] = virtio_lduw_p(vdev, &used->idx);
+        }
+    }
 
     vhost_dev_stop(&s->dev, vdev, false);
     vhost_blk_forget_rings(s);
+    s->kernel_rings = 0;
 
     for (i = 0; i < s->dev.nvqs; i++) {
-        VirtQueue *vq = virtio_get_queue(vdev, i);
-
-        /*
-         * A kick that the kernel was woken by is still in the notifier, and
-         * it may have stopped while it had notifications disabled.  All rings
-         * are looked at once the notifiers are attached, so nothing is lost.
-         */
-        event_notifier_test_and_clear(virtio_queue_get_host_notifier(vq));
-        virtio_queue_set_notification(vq, 1);
+        if (rings & BIT_ULL(i)) {
+            vhost_blk_take_ring(s, i, used_idx[i]);
+        }
     }
 }
 
@@ -483,10 +519,19 @@ static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
         return false;
     }
 
-    /* Without a vector vhost leaves it out, but the driver may set one later */
     for (i = 0; i < s->dev.nvqs; i++) {
+        struct vhost_virtqueue *vq = &s->vqs[i];
+
+        /* Without a vector vhost leaves it, but the driver may set one later */
         vhost_virtqueue_mask(&s->dev, vdev, i, false);
-        event_notifier_test_and_clear(&s->vqs[i].error_notifier);
+        event_notifier_test_and_clear(&vq->error_notifier);
+        if (vq->desc_phys) {
+            s->kernel_rings |= BIT_ULL(i);
+        } else {
+            /* vhost looks there for what the kernel has dirtied */
+            vq->used_phys = 0;
+            vq->used_size = 0;
+        }
     }
 
     r = vhost_blk_set_serial(s);

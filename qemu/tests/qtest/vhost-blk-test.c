@@ -316,6 +316,13 @@ static QVirtQueue *guest_setup_queue(Guest *g, int index)
     return guest_setup_queue_at(g, index, desc, avail, used);
 }
 
+/* For one that the guest's allocator knows nothing of */
+static void guest_drop_queue(Guest *g, int index)
+{
+    g_free(container_of(g->vq[index], QVirtQueuePCI, vq));
+    g->vq[index] = NULL;
+}
+
 static void guest_start_driver(Guest *g)
 {
     int i;
@@ -954,6 +961,51 @@ static void test_stop_cont_mapping(void)
     guest_start_driver(g);
     wait_data_path(g, "kernel");
     stop_and_cont(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Of the file that QEMU has open as /dev/vhost-blk */
+static uint64_t count_kicks(Guest *g)
+{
+    g_autofree char *fds = g_strdup_printf("/proc/%d/fd", qtest_pid(g->qts));
+    g_autoptr(GDir) dir = g_dir_open(fds, 0, NULL);
+    const char *name;
+    uint64_t kicks = 0;
+
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(fds, name, NULL);
+        g_autofree char *target = g_file_read_link(path, NULL);
+        g_autofree char *info_path = g_strdup_printf("%sinfo/%s", fds, name);
+        g_autofree char *info = NULL;
+        char *p;
+
+        if (g_strcmp0(target, "/dev/vhost-blk")) {
+            continue;
+        }
+        g_assert_true(g_file_get_contents(info_path, &info, NULL, NULL));
+        for (p = info; (p = strstr(p, " kicks ")); p++) {
+            kicks += g_ascii_strtoull(p + strlen(" kicks "), NULL, 10);
+        }
+    }
+    return kicks;
+}
+
+/* The kernel is left alone as long as QEMU serves */
+static void test_no_kicks(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    uint64_t kicks;
+
+    load_finish(load_start(g), disk);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    kicks = count_kicks(g);
+    g_assert_cmpint(kicks, >, 0);
+    load_finish(load_start(g), disk);
+    g_assert_cmpint(count_kicks(g), ==, kicks);
     guest_quit(g);
     disk_free(disk);
 }
@@ -1720,6 +1772,50 @@ static void test_queue_left_behind(void)
     disk_free(disk);
 }
 
+/* The kernel has promised that it leaves nothing undone */
+static void test_used_index(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+
+    load_finish(load_start(g), disk);
+    used_ring(g, g->vq[0])->idx = cpu_to_le16(g->vq[0]->last_used_idx - 5);
+    qmp(g, "stop");
+    g_assert_cmphex(g->vdev->bus->get_status(g->vdev) &
+                    VIRTIO_CONFIG_S_NEEDS_RESET, !=, 0);
+    qmp(g, "cont");
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Nobody maps a ring that has no descriptors, but vhost goes by what it has */
+static void test_ring_in_rom(void)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[0] = guest_setup_queue(g, 0);
+    g->vq[1] = guest_setup_queue_at(g, 1, 0, 0, 0xfffc0000);
+    guest_drop_queue(g, 1);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 1);
+    start_migration(g, file);
+    wait_migration(g);
+    unlink(file);
+    check_disk(disk, 0, 1);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- tests: QEMU serves, and says why ---- */
 
 static void assert_one_warning(Guest *g)
@@ -1893,6 +1989,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/stop-cont-iothread",
                    test_stop_cont_iothread);
     qtest_add_func("/vhost-blk/move/stop-cont-mapping", test_stop_cont_mapping);
+    qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
     qtest_add_func("/vhost-blk/move/reset", test_reset);
     qtest_add_func("/vhost-blk/move/driver-reset", test_driver_reset);
@@ -1921,6 +2018,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
     qtest_add_func("/vhost-blk/wrong/enable", test_enable_while_running);
     qtest_add_func("/vhost-blk/wrong/left-behind", test_queue_left_behind);
+    qtest_add_func("/vhost-blk/wrong/used-index", test_used_index);
+    qtest_add_func("/vhost-blk/wrong/ring-in-rom", test_ring_in_rom);
 
     for (i = 0; i < ARRAY_SIZE(fallbacks); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-blk/fallback/%s",

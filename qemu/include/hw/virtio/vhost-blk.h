@@ -49,6 +49,8 @@ struct VHostBlk {
     QEMUTimer *retry_timer;
     bool in_handover;
     bool warned;
+    /* The rings that the kernel has been given, one bit each */
+    uint64_t kernel_rings;
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
     /* The kernel did not give the rings back; nobody may touch them again */
