@@ -29,6 +29,7 @@
 #include "hw/virtio/virtio-bus.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
+#include "qemu/bitmap.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
@@ -195,6 +196,31 @@ static void vhost_blk_take_rings(VHostBlk *s)
     }
 }
 
+static void vhost_blk_attach_queues(VHostBlk *s)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i;
+
+    if (!vblk->ioeventfd_started) {
+        return;
+    }
+    for (i = 0; i < vblk->conf.num_queues; i++) {
+        if (!test_bit(i, s->reset_queues)) {
+            virtio_queue_aio_attach_host_notifier(virtio_get_queue(vdev, i),
+                                                  vblk->vq_aio_context[i]);
+        }
+    }
+}
+
+/* From now on virtio-blk serves the rings. */
+static void vhost_blk_unpark(VHostBlk *s)
+{
+    s->state = VHOST_BLK_USERSPACE;
+    vhost_blk_attach_queues(s);
+    vhost_blk_schedule_handover(s);
+}
+
 /* Nothing is in flight any more, or the kernel is waited for. */
 static void vhost_blk_finish_stop(VHostBlk *s)
 {
@@ -216,6 +242,11 @@ static void vhost_blk_finish_stop(VHostBlk *s)
     vhost_blk_take_rings(s);
     blk_bypass_wrote(s->parent_obj.blk);
     vhost_blk_add_counts(s);
+
+    /* A drained section may have ended without waiting for this */
+    if (!s->stop_failed && !blk_in_drain(s->parent_obj.blk)) {
+        vhost_blk_unpark(s);
+    }
 }
 
 static void vhost_blk_begin_stop(VHostBlk *s)
@@ -230,21 +261,9 @@ static void vhost_blk_begin_stop(VHostBlk *s)
 static void vhost_blk_stopped(EventNotifier *n)
 {
     VHostBlk *s = container_of(n, VHostBlk, stopped);
-    VirtIOBlock *vblk = VIRTIO_BLK(s);
 
-    if (!event_notifier_test_and_clear(n) || s->state != VHOST_BLK_STOPPING) {
-        return;
-    }
-
-    vhost_blk_finish_stop(s);
-
-    /* The drained section may have ended without waiting for this */
-    if (!s->stop_failed && !blk_in_drain(vblk->blk)) {
-        s->state = VHOST_BLK_USERSPACE;
-        if (vblk->ioeventfd_started) {
-            virtio_blk_ioeventfd_attach(vblk);
-        }
-        vhost_blk_schedule_handover(s);
+    if (event_notifier_test_and_clear(n) && s->state == VHOST_BLK_STOPPING) {
+        vhost_blk_finish_stop(s);
     }
 }
 
@@ -264,27 +283,25 @@ static bool vhost_blk_drained_poll(VirtIOBlock *vblk)
     return s->state == VHOST_BLK_STOPPING;
 }
 
-static bool vhost_blk_drained_end(VirtIOBlock *vblk)
+static void vhost_blk_drained_end(VirtIOBlock *vblk)
 {
     VHostBlk *s = VHOST_BLK(vblk);
 
     switch (s->state) {
     case VHOST_BLK_KERNEL:
-        return false;
+        return;
     case VHOST_BLK_STOPPING:
         /* vhost_blk_stopped() goes on */
-        return false;
+        return;
     case VHOST_BLK_PARKED:
         if (s->stop_failed) {
-            return false;
+            return;
         }
-        s->state = VHOST_BLK_USERSPACE;
         break;
     case VHOST_BLK_USERSPACE:
         break;
     }
-    vhost_blk_schedule_handover(s);
-    return true;
+    vhost_blk_unpark(s);
 }
 
 /* After this, the kernel is out of it until the main loop runs again. */
@@ -578,7 +595,7 @@ static void vhost_blk_detach_bh(void *opaque)
     AioContext *ctx = qemu_get_current_aio_context();
     int i;
 
-    for (i = 0; i < s->dev.nvqs; i++) {
+    for (i = 0; i < vblk->conf.num_queues; i++) {
         if (vblk->vq_aio_context[i] == ctx) {
             virtio_queue_aio_detach_host_notifier(
                 virtio_get_queue(VIRTIO_DEVICE(s), i), ctx);
@@ -593,7 +610,8 @@ static void vhost_blk_detach_queues(VHostBlk *s)
     g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
     int i;
 
-    for (i = 0; vblk->vq_aio_context && i < s->dev.nvqs; i++) {
+    /* While one is waited for, the device may be stopped */
+    for (i = 0; vblk->ioeventfd_started && i < vblk->conf.num_queues; i++) {
         if (g_hash_table_add(done, vblk->vq_aio_context[i])) {
             aio_wait_bh_oneshot(vblk->vq_aio_context[i], vhost_blk_detach_bh,
                                 s);
@@ -612,7 +630,8 @@ static void vhost_blk_attach_unused_queues(VHostBlk *s)
     int i;
 
     for (i = 0; i < s->dev.nvqs; i++) {
-        if (!virtio_queue_get_desc_addr(vdev, i)) {
+        if (!virtio_queue_get_desc_addr(vdev, i) &&
+            !test_bit(i, s->reset_queues)) {
             virtio_queue_aio_attach_host_notifier(virtio_get_queue(vdev, i),
                                                   vblk->vq_aio_context[i]);
         }
@@ -656,6 +675,10 @@ static void vhost_blk_handover(void *opaque)
     bdrv_drained_end(bs);
     if (s->state == VHOST_BLK_KERNEL) {
         vhost_blk_attach_unused_queues(s);
+    } else if (s->state == VHOST_BLK_USERSPACE && blk_bs(vblk->blk) != bs &&
+               !blk_in_drain(vblk->blk)) {
+        /* The drive has another node now: it was not that which was drained */
+        vhost_blk_attach_queues(s);
     }
     if (s->handover_bh) {
         /* This was the answer to all events so far, its own drain included */
@@ -718,16 +741,36 @@ static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
     vhost_blk_schedule_handover(s);
 }
 
+/*
+ * The caller goes on to forget the ring: nobody may look at it any more, and
+ * nothing that came from it may still be under way.
+ */
 static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
 {
-    vhost_blk_take_back(VHOST_BLK(vdev));
+    VHostBlk *s = VHOST_BLK(vdev);
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+
+    if (queue_index >= vblk->conf.num_queues) {
+        return;
+    }
+    set_bit(queue_index, s->reset_queues);
+    vhost_blk_detach_queues(s);
+    blk_drain(vblk->blk);
 }
 
 static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t queue_index)
 {
     VHostBlk *s = VHOST_BLK(vdev);
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
 
+    if (queue_index >= vblk->conf.num_queues) {
+        return;
+    }
     vhost_blk_take_back(s);
+    if (test_and_clear_bit(queue_index, s->reset_queues) &&
+        s->state == VHOST_BLK_USERSPACE && !blk_in_drain(vblk->blk)) {
+        vhost_blk_attach_queues(s);
+    }
     vhost_blk_schedule_handover(s);
 }
 
@@ -737,6 +780,7 @@ static void vhost_blk_reset(VirtIODevice *vdev)
 
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_reset(vdev);
+    bitmap_zero(s->reset_queues, s->parent_obj.conf.num_queues);
     if (s->ring_failed) {
         s->ring_failed = false;
         vhost_blk_clear_reason(s);
@@ -915,6 +959,8 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         return;
     }
 
+    s->reset_queues = bitmap_new(s->parent_obj.conf.num_queues);
+
     /*
      * Interrupts are masked where stock virtio-blk masks them: the kernel
      * gets the guest notifier itself, whatever the state of its vector.
@@ -936,6 +982,8 @@ static void vhost_blk_unrealize(DeviceState *dev)
     vhost_blk_disconnect(s);
     VHOST_BLK_GET_CLASS(s)->parent_unrealize(dev);
     vhost_blk_clear_reason(s);
+    g_free(s->reset_queues);
+    s->reset_queues = NULL;
 }
 
 static char *vhost_blk_get_data_path(Object *obj, Error **errp)

@@ -113,6 +113,12 @@ static Disk *disk_new(void)
     return disk_new_with(true, 3);
 }
 
+/* So slow that there is time to do things before a request is done */
+static Disk *disk_new_slow(void)
+{
+    return disk_new_with(true, 1500);
+}
+
 static void disk_free(Disk *disk)
 {
     write_file(disk->config, "power", "0");
@@ -1177,6 +1183,80 @@ static void test_queue_reset(void)
     disk_free(disk);
 }
 
+/* When the reset is done, so is everything that came from the queue */
+static void test_queue_reset_userspace(void)
+{
+    Disk *disk = disk_new_slow();
+    Guest *g = guest_boot_kernel(disk, 2,
+                                 ",iothread=t0 -object iothread,id=t0");
+    Request *req[8];
+    char buf[BLOCK_SIZE] = {};
+    int i;
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    for (i = 0; i < ARRAY_SIZE(req); i++) {
+        req[i] = submit(g, 1, VIRTIO_BLK_T_OUT, i * BLOCK_SECTORS, buf,
+                        sizeof(buf));
+    }
+    /* They take much longer than to be seen by the I/O thread */
+    g_usleep(300000);
+    g_assert_cmphex(request_status(req[0]), ==, 0xff);
+    reset_queue(g, 1);
+    for (i = 0; i < ARRAY_SIZE(req); i++) {
+        g_assert_cmphex(request_status(req[i]), ==, VIRTIO_BLK_S_OK);
+        request_free(req[i]);
+    }
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[1] = guest_setup_queue(g, 1);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-remove',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    wait_data_path(g, "kernel");
+    g_assert_cmpint(request_wait(submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf,
+                                        sizeof(buf))), ==, VIRTIO_BLK_S_OK);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* What is in the queue at the reset stays there, whoever looks again at it */
+static void test_queue_reset_full(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2,
+                                 ",iothread=t0 -object iothread,id=t0");
+    Request *req[16];
+    char buf[BLOCK_SIZE] = {};
+    uint16_t head;
+    int i, round;
+
+    for (round = 0; round < 10; round++) {
+        /* So that the kernel is known to wait for a kick */
+        g_assert_cmpint(request_wait(submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf,
+                                            sizeof(buf))), ==, VIRTIO_BLK_S_OK);
+        g_usleep(20000);
+        for (i = 0; i < ARRAY_SIZE(req); i++) {
+            req[i] = submit_quietly(g, 1, VIRTIO_BLK_T_OUT, i * BLOCK_SECTORS,
+                                    buf, sizeof(buf), &head);
+            publish(g, g->vq[1], head);
+        }
+        reset_queue(g, 1);
+        g_usleep(20000);
+        g_assert_cmpint(le16_to_cpu(used_ring(g, g->vq[1])->idx), ==, 1);
+        for (i = 0; i < ARRAY_SIZE(req); i++) {
+            g_assert_cmphex(request_status(req[i]), ==, 0xff);
+            request_free(req[i]);
+        }
+        qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+        g->vq[1] = guest_setup_queue(g, 1);
+        wait_data_path(g, "kernel");
+    }
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 static void set_write_cache(Guest *g, bool on)
 {
     uint64_t offset = g->pci->device_cfg_offset +
@@ -1994,6 +2074,9 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/reset", test_reset);
     qtest_add_func("/vhost-blk/move/driver-reset", test_driver_reset);
     qtest_add_func("/vhost-blk/move/queue-reset", test_queue_reset);
+    qtest_add_func("/vhost-blk/move/queue-reset-userspace",
+                   test_queue_reset_userspace);
+    qtest_add_func("/vhost-blk/move/queue-reset-full", test_queue_reset_full);
     qtest_add_func("/vhost-blk/move/write-cache", test_write_cache);
     qtest_add_func("/vhost-blk/move/hotplug", test_hotplug);
     qtest_add_func("/vhost-blk/move/mirror", test_mirror);

@@ -51,6 +51,8 @@ struct VHostBlk {
     bool warned;
     /* The rings that the kernel has been given, one bit each */
     uint64_t kernel_rings;
+    /* Queues that the driver has reset and not enabled again */
+    unsigned long *reset_queues;
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
     /* The kernel did not give the rings back; nobody may touch them again */
