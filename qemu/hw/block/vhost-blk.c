@@ -236,10 +236,10 @@ static void vhost_blk_finish_stop(VHostBlk *s)
         s->stop_failed = true;
         virtio_error(VIRTIO_DEVICE(s), "vhost-blk: the kernel does not give "
                      "the virtqueues back: %s", strerror(-r));
-        return;
+    } else {
+        vhost_blk_take_rings(s);
     }
-
-    vhost_blk_take_rings(s);
+    /* However it ended, the kernel has served requests */
     blk_bypass_wrote(s->parent_obj.blk);
     vhost_blk_add_counts(s);
 
@@ -301,6 +301,12 @@ static void vhost_blk_drained_end(VirtIOBlock *vblk)
     case VHOST_BLK_USERSPACE:
         break;
     }
+
+    if (!s->in_handover &&
+        (vblk->ioeventfd_started || !VIRTIO_DEVICE(s)->vm_running)) {
+        /* Not the driver has changed something, but whoever runs QEMU */
+        s->start_failed = false;
+    }
     vhost_blk_unpark(s);
 }
 
@@ -323,6 +329,35 @@ static void vhost_blk_ring_error(EventNotifier *n)
     }
     s->ring_failed = true;
     vhost_blk_take_back(s);
+}
+
+/* Where vhost has that piece of guest memory; NULL if not in one piece */
+static void *vhost_blk_find_memory(VHostBlk *s, hwaddr addr, hwaddr size)
+{
+    int i;
+
+    for (i = 0; i < s->dev.mem->nregions; i++) {
+        struct vhost_memory_region *region = &s->dev.mem->regions[i];
+        hwaddr offset = addr - region->guest_phys_addr;
+
+        if (addr >= region->guest_phys_addr && size <= region->memory_size &&
+            offset <= region->memory_size - size) {
+            return (void *)(uintptr_t)(region->userspace_addr + offset);
+        }
+    }
+    return NULL;
+}
+
+static bool vhost_blk_check_regions(VHostBlk *s, Error **errp)
+{
+    int max = s->dev.vhost_ops->vhost_backend_memslots_limit(&s->dev);
+
+    if (s->dev.mem->nregions > max) {
+        error_setg(errp, "the guest has %u regions of memory, the kernel can "
+                   "have %d", s->dev.mem->nregions, max);
+        return false;
+    }
+    return true;
 }
 
 /* ---- from QEMU into the kernel ---- */
@@ -372,6 +407,46 @@ static bool vhost_blk_check_machine(VHostBlk *s, Error **errp)
     return true;
 }
 
+/*
+ * What a ring must be for vhost to take it.  To let vhost find out would be an
+ * error message each time.
+ */
+static bool vhost_blk_check_ring(VHostBlk *s, int n, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    const struct {
+        hwaddr addr;
+        hwaddr size;
+        unsigned int align;
+    } part[] = {
+        { virtio_queue_get_desc_addr(vdev, n),
+          virtio_queue_get_desc_size(vdev, n), VRING_DESC_ALIGN_SIZE },
+        { virtio_queue_get_avail_addr(vdev, n),
+          virtio_queue_get_avail_size(vdev, n), VRING_AVAIL_ALIGN_SIZE },
+        { virtio_queue_get_used_addr(vdev, n),
+          virtio_queue_get_used_size(vdev, n), VRING_USED_ALIGN_SIZE },
+    };
+    int i;
+
+    if (!is_power_of_2(virtio_queue_get_num(vdev, n))) {
+        error_setg(errp, "the driver has set an odd size for queue %d", n);
+        return false;
+    }
+    for (i = 0; i < ARRAY_SIZE(part); i++) {
+        void *p = vhost_blk_find_memory(s, part[i].addr, part[i].size);
+
+        if (!p) {
+            error_setg(errp, "queue %d does not lie in one piece of memory", n);
+            return false;
+        }
+        if (!QEMU_PTR_IS_ALIGNED(p, part[i].align)) {
+            error_setg(errp, "queue %d is not aligned", n);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -390,8 +465,8 @@ static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
         return false;
     }
     for (i = 0; i < s->dev.nvqs; i++) {
-        if (!is_power_of_2(virtio_queue_get_num(vdev, i))) {
-            error_setg(errp, "the driver has set an odd size for queue %d", i);
+        if (virtio_queue_get_desc_addr(vdev, i) &&
+            !vhost_blk_check_ring(s, i, errp)) {
             return false;
         }
     }
@@ -441,6 +516,7 @@ static bool vhost_blk_check(VHostBlk *s, BlockBypass *bypass,
     }
     return vhost_blk_check_machine(s, errp) &&
            vhost_blk_check_error_policy(s, errp) &&
+           vhost_blk_check_regions(s, errp) &&
            vhost_blk_check_disk(s, bypass, features, errp) &&
            vhost_blk_check_driver(s, *features, errp);
 }
@@ -557,7 +633,8 @@ static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
     }
     if (r < 0) {
         error_setg_errno(errp, -r, "the kernel does not take the disk");
-        vhost_blk_take_rings(s);
+        /* Some of the queues may have been started for a moment */
+        vhost_blk_finish_stop(s);
         return false;
     }
     return true;
@@ -578,8 +655,12 @@ static void vhost_blk_try_start(VHostBlk *s)
                                   VHOST_BLK_RETRY_MS);
         return;
     }
-    if (!vhost_blk_check(s, &bypass, &features, &err) ||
-        !vhost_blk_start(s, &bypass, features, &err)) {
+    if (!vhost_blk_check(s, &bypass, &features, &err)) {
+        vhost_blk_set_reason(s, err);
+        return;
+    }
+    if (!vhost_blk_start(s, &bypass, features, &err)) {
+        s->start_failed = true;
         vhost_blk_set_reason(s, err);
         return;
     }
@@ -647,8 +728,8 @@ static void vhost_blk_handover(void *opaque)
     BlockBypass bypass;
     uint64_t features;
 
-    if (s->in_handover || s->state != VHOST_BLK_USERSPACE || !bs ||
-        blk_in_drain(vblk->blk) || !vhost_blk_is_running(s)) {
+    if (s->in_handover || s->start_failed || s->state != VHOST_BLK_USERSPACE ||
+        !bs || blk_in_drain(vblk->blk) || !vhost_blk_is_running(s)) {
         return;
     }
     /* Do not disturb the guest if it is clear that this will fail */
@@ -771,6 +852,7 @@ static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t queue_index)
         s->state == VHOST_BLK_USERSPACE && !blk_in_drain(vblk->blk)) {
         vhost_blk_attach_queues(s);
     }
+    s->start_failed = false;
     vhost_blk_schedule_handover(s);
 }
 
@@ -781,8 +863,9 @@ static void vhost_blk_reset(VirtIODevice *vdev)
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_reset(vdev);
     bitmap_zero(s->reset_queues, s->parent_obj.conf.num_queues);
-    if (s->ring_failed) {
+    if (s->ring_failed || s->start_failed) {
         s->ring_failed = false;
+        s->start_failed = false;
         vhost_blk_clear_reason(s);
     }
 }

@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
+#include <sys/resource.h>
 #include "libqos/malloc-pc.h"
 #include "libqos/pci-pc.h"
 #include "libqos/virtio-pci.h"
@@ -342,6 +343,24 @@ static void guest_start_driver(Guest *g)
         g->vq[i] = guest_setup_queue(g, i);
     }
     qvirtio_set_driver_ok(g->vdev);
+}
+
+/* With one queue, in this order; the last part may take 3 * BLOCK_SIZE */
+static void guest_start_driver_at(Guest *g, uint64_t desc, uint64_t avail,
+                                  uint64_t used)
+{
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    memset(guest_ptr(g, desc), 0, used + 3 * BLOCK_SIZE - desc);
+    g->vq[0] = guest_setup_queue_at(g, 0, desc, avail, used);
+    qvirtio_set_driver_ok(g->vdev);
+}
+
+/* Write the device status that it has again: a driver may, at any time */
+static void guest_repeat_status(Guest *g)
+{
+    g->vdev->bus->set_status(g->vdev, g->vdev->bus->get_status(g->vdev));
 }
 
 static void guest_find_device(Guest *g, int slot)
@@ -1871,6 +1890,29 @@ static void test_used_index(void)
     disk_free(disk);
 }
 
+/* The kernel would not take it, and vhost would say so again and again */
+static void test_misaligned_ring(void)
+{
+    const uint64_t ring = 0x80000;
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    int i;
+
+    guest_start_driver_at(g, ring, ring + 0x4000, ring + 0x6002);
+    assert_served_by_qemu(g);
+    assert_reason(g, "aligned");
+    for (i = 0; i < 5; i++) {
+        guest_repeat_status(g);
+        write_block(g, i, i);
+    }
+    g_assert_cmpint(guest_count_warnings(g), ==, 1);
+    guest_drop_queue(g, 0);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* Nobody maps a ring that has no descriptors, but vhost goes by what it has */
 static void test_ring_in_rom(void)
 {
@@ -2022,6 +2064,79 @@ static void test_other_drive(void)
     guest_quit(g);
 }
 
+static void limit_files(Guest *g, rlim_t max)
+{
+    struct rlimit limit;
+
+    g_assert_cmpint(prlimit(qtest_pid(g->qts), RLIMIT_NOFILE, NULL, &limit), ==,
+                    0);
+    limit.rlim_cur = max;
+    g_assert_cmpint(prlimit(qtest_pid(g->qts), RLIMIT_NOFILE, &limit, NULL), ==,
+                    0);
+}
+
+/* QEMU can have those files that it has, and no more */
+static void use_up_files(Guest *g)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", qtest_pid(g->qts));
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    int null = open("/dev/null", O_RDWR);
+    const char *name;
+    int count = 0, max = 0;
+
+    while ((name = g_dir_read_name(dir))) {
+        max = MAX(max, atoi(name));
+        count++;
+    }
+    for (; count <= max; count++) {
+        g_autofree char *fdname = g_strdup_printf("file%d", count);
+
+        qtest_qmp_fds_assert_success(g->qts, &null, 1, "{'execute': 'getfd',"
+                                     " 'arguments': {'fdname': %s}}", fdname);
+    }
+    close(null);
+    limit_files(g, max + 1);
+}
+
+/* What has failed is not tried again because the driver does something */
+static void test_start_failed(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    gint64 end;
+    int i;
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    /* To start the kernel takes one more */
+    use_up_files(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-remove',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    end = g_get_monotonic_time() + TIMEOUT_US;
+    while (guest_count_warnings(g) < 2) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(10000);
+    }
+    for (i = 0; i < 5; i++) {
+        guest_repeat_status(g);
+        write_block(g, i, i);
+    }
+    /* One is about the bitmap */
+    g_assert_cmpint(guest_count_warnings(g), ==, 2);
+    assert_reason(g, "does not take the virtqueues");
+
+    limit_files(g, 1024);
+    guest_repeat_status(g);
+    assert_served_by_qemu(g);
+    qmp(g, "stop");
+    qmp(g, "cont");
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- */
 
 static void load_module(const char *command)
@@ -2102,6 +2217,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/enable", test_enable_while_running);
     qtest_add_func("/vhost-blk/wrong/left-behind", test_queue_left_behind);
     qtest_add_func("/vhost-blk/wrong/used-index", test_used_index);
+    qtest_add_func("/vhost-blk/wrong/misaligned-ring", test_misaligned_ring);
     qtest_add_func("/vhost-blk/wrong/ring-in-rom", test_ring_in_rom);
 
     for (i = 0; i < ARRAY_SIZE(fallbacks); i++) {
@@ -2110,6 +2226,7 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &fallbacks[i], test_fallback);
     }
+    qtest_add_func("/vhost-blk/fallback/start-failed", test_start_failed);
     qtest_add_func("/vhost-blk/fallback/wrong-vhostfd", test_wrong_vhostfd);
     qtest_add_func("/vhost-blk/fallback/other-drive", test_other_drive);
 

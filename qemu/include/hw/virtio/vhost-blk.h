@@ -55,6 +55,8 @@ struct VHostBlk {
     unsigned long *reset_queues;
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
+    /* The kernel did not start; nothing has changed that it should now */
+    bool start_failed;
     /* The kernel did not give the rings back; nobody may touch them again */
     bool stop_failed;
     /* Why the data path is in userspace; NULL if nothing speaks against it */
