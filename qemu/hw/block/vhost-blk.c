@@ -360,6 +360,49 @@ static bool vhost_blk_check_regions(VHostBlk *s, Error **errp)
     return true;
 }
 
+/* Are the rings that the kernel serves still there? */
+static bool vhost_blk_check_memory(VHostBlk *s, Error **errp)
+{
+    int i;
+
+    for (i = 0; i < s->dev.nvqs; i++) {
+        struct vhost_virtqueue *vq = &s->vqs[i];
+
+        if ((s->kernel_rings & BIT_ULL(i)) &&
+            (vhost_blk_find_memory(s, vq->desc_phys,
+                                   vq->desc_size) != vq->desc ||
+             vhost_blk_find_memory(s, vq->avail_phys,
+                                   vq->avail_size) != vq->avail ||
+             vhost_blk_find_memory(s, vq->used_phys,
+                                   vq->used_size) != vq->used)) {
+            error_setg(errp, "the memory of queue %d has changed", i);
+            return false;
+        }
+    }
+    return vhost_blk_check_regions(s, errp);
+}
+
+/*
+ * The kernel must not go on with what is not the guest's memory any more.  This
+ * waits for it, as it would be waited for if it took the new memory.
+ */
+static void vhost_blk_memory_changed(struct vhost_dev *dev, int ret)
+{
+    VHostBlk *s = container_of(dev, VHostBlk, dev);
+    Error *err = NULL;
+
+    if (s->state != VHOST_BLK_KERNEL && s->state != VHOST_BLK_STOPPING) {
+        return;
+    }
+    if (ret < 0) {
+        error_setg_errno(&err, -ret, "the kernel does not take the memory");
+    } else if (vhost_blk_check_memory(s, &err)) {
+        return;
+    }
+    vhost_blk_finish_stop(s);
+    vhost_blk_set_reason(s, err);
+}
+
 /* ---- from QEMU into the kernel ---- */
 
 /* Only virtio-blk can stop the machine on an error, or try again. */
@@ -956,6 +999,7 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
         goto out_cleanup_dev;
     }
 
+    s->dev.memory_changed = vhost_blk_memory_changed;
     for (i = 0; i < s->dev.nvqs; i++) {
         event_notifier_set_handler(&s->vqs[i].error_notifier,
                                    vhost_blk_ring_error);

@@ -363,6 +363,15 @@ static void guest_repeat_status(Guest *g)
     g->vdev->bus->set_status(g->vdev, g->vdev->bus->get_status(g->vdev));
 }
 
+/* Say what the 32 KiB from 0xc0000 + @n * 0x8000 are: 3 is RAM, 0 is not */
+static void guest_set_pam(Guest *g, int n, int low, int high)
+{
+    g_autofree QPCIDevice *host = qpci_device_find(g->bus, 0);
+
+    g_assert_nonnull(host);
+    qpci_config_writeb(host, 0x5a + n, low | high << 4);
+}
+
 static void guest_find_device(Guest *g, int slot)
 {
     QPCIAddress addr = { .devfn = QPCI_DEVFN(slot, 0) };
@@ -1938,6 +1947,81 @@ static void test_ring_in_rom(void)
     disk_free(disk);
 }
 
+/* A ring part of which is not memory any more */
+static void test_ring_split(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Request *req;
+    char buf[BLOCK_SIZE] = {};
+
+    guest_set_pam(g, 2, 3, 3);
+    /* The descriptors end behind what is taken away below */
+    guest_start_driver_at(g, 0xd0800, 0xd4800, 0xd5800);
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 1);
+
+    guest_set_pam(g, 2, 3, 0);
+    assert_reason(g, "");
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    g_usleep(50000);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    check_disk(disk, 0, 1);
+
+    request_free(req);
+    guest_drop_queue(g, 0);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* More of memory than the kernel can know, by the doing of the guest */
+static void test_memory_regions(void)
+{
+    Disk *disk = disk_new();
+    GString *args = g_string_new("-m slots=128,maxmem=1G ");
+    g_autofree char *max = NULL;
+    Guest *g;
+    int i;
+
+    g_assert_true(g_file_get_contents(
+        "/sys/module/vhost/parameters/max_mem_regions", &max, NULL, NULL));
+    /* What is left is enough for the machine, not for what comes below */
+    for (i = 0; i < atoi(max) - 4; i++) {
+        g_string_append_printf(args, "-object memory-backend-ram,size=2M,id=m%d"
+                               " -device pc-dimm,memdev=m%d ", i, i);
+    }
+    g_string_append_printf(args, "-blockdev driver=host_device,node-name=dev,"
+                           "filename=%s,cache.direct=on -device vhost-blk-pci,"
+                           "id=disk,drive=dev,addr=%d,num-queues=1",
+                           disk->path, SLOT);
+    g = guest_new(1, args->str);
+    g_string_free(args, true);
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+
+    for (i = 0; i < 6; i++) {
+        guest_set_pam(g, i, 3, 0);
+    }
+    assert_reason(g, "regions of memory");
+    assert_served_by_qemu(g);
+    load_finish(load_start(g), disk);
+    g_assert_cmpint(guest_count_warnings(g), ==, 1);
+
+    for (i = 0; i < 6; i++) {
+        guest_set_pam(g, i, 0, 0);
+    }
+    guest_repeat_status(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- tests: QEMU serves, and says why ---- */
 
 static void assert_one_warning(Guest *g)
@@ -2219,6 +2303,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/used-index", test_used_index);
     qtest_add_func("/vhost-blk/wrong/misaligned-ring", test_misaligned_ring);
     qtest_add_func("/vhost-blk/wrong/ring-in-rom", test_ring_in_rom);
+    qtest_add_func("/vhost-blk/wrong/ring-split", test_ring_split);
+    qtest_add_func("/vhost-blk/wrong/memory-regions", test_memory_regions);
 
     for (i = 0; i < ARRAY_SIZE(fallbacks); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-blk/fallback/%s",
