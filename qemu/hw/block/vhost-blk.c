@@ -34,6 +34,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "standard-headers/linux/virtio_ring.h"
+#include "system/replay.h"
 #include "system/runstate.h"
 #include "system/tcg.h"
 
@@ -437,6 +438,10 @@ static bool vhost_blk_check_machine(VHostBlk *s, Error **errp)
         error_setg(errp, "ioeventfd is off");
         return false;
     }
+    if (replay_mode != REPLAY_MODE_NONE) {
+        error_setg(errp, "the machine is recorded or replayed");
+        return false;
+    }
     if (tcg_enabled() && !s->allow_tcg) {
         /* TCG would go on to run code that the disk has overwritten. */
         error_setg(errp, "the guest runs under TCG");
@@ -762,6 +767,11 @@ static void vhost_blk_attach_unused_queues(VHostBlk *s)
     }
 }
 
+static void vhost_blk_unref_bh(void *opaque)
+{
+    object_unref(OBJECT(opaque));
+}
+
 static void vhost_blk_handover(void *opaque)
 {
     VHostBlk *s = opaque;
@@ -770,6 +780,8 @@ static void vhost_blk_handover(void *opaque)
     Error *err = NULL;
     BlockBypass bypass;
     uint64_t features;
+    bool tried = false;
+    Object *owner;
 
     if (s->in_handover || s->start_failed || s->state != VHOST_BLK_USERSPACE ||
         !bs || blk_in_drain(vblk->blk) || !vhost_blk_is_running(s)) {
@@ -781,8 +793,12 @@ static void vhost_blk_handover(void *opaque)
         return;
     }
 
-    /* Waiting below may run anything, even an unplug of the device */
-    object_ref(OBJECT(s));
+    /*
+     * Waiting below may run anything, even an unplug of the device.  The device
+     * is a part of the one that the bus belongs to.
+     */
+    owner = OBJECT(qdev_get_parent_bus(DEVICE(s))->parent);
+    object_ref(owner);
     bdrv_ref(bs);
     s->in_handover = true;
 
@@ -794,6 +810,7 @@ static void vhost_blk_handover(void *opaque)
     if (s->state == VHOST_BLK_USERSPACE && blk_bs(vblk->blk) == bs &&
         bs->quiesce_counter == 1 && vhost_blk_is_running(s)) {
         vhost_blk_try_start(s);
+        tried = true;
     }
 
     bdrv_drained_end(bs);
@@ -804,14 +821,15 @@ static void vhost_blk_handover(void *opaque)
         /* The drive has another node now: it was not that which was drained */
         vhost_blk_attach_queues(s);
     }
-    if (s->handover_bh) {
+    if (tried && s->handover_bh) {
         /* This was the answer to all events so far, its own drain included */
         qemu_bh_cancel(s->handover_bh);
     }
 
     s->in_handover = false;
     bdrv_unref(bs);
-    object_unref(OBJECT(s));
+    /* Not here: whoever called this BH is not done with the device */
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), vhost_blk_unref_bh, owner);
 }
 
 /* ---- the device ---- */
@@ -822,7 +840,8 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
     int r;
 
     if (s->stop_failed) {
-        return -EBUSY;
+        /* Not an error: that would be a message each time the driver asks */
+        return 0;
     }
     r = VHOST_BLK_GET_CLASS(s)->parent_start_ioeventfd(vdev);
     if (r == 0) {
@@ -859,7 +878,8 @@ static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_set_status(vdev, status);
     if (s->stop_failed && status) {
-        virtio_error(vdev, "vhost-blk: the kernel still has the virtqueues");
+        /* The kernel still has the virtqueues; it has been said */
+        vdev->broken = true;
         return;
     }
     vhost_blk_schedule_handover(s);
@@ -1035,7 +1055,12 @@ static void vhost_blk_disconnect(VHostBlk *s)
     aio_set_event_notifier(qemu_get_aio_context(), &s->stopped, NULL, NULL,
                            NULL);
     if (s->dev.started) {
-        /* After a stop that failed: closing the file ends it in any case */
+        /*
+         * After a stop that failed.  Closing the file ends it in any case, and
+         * comes first, because the dirty log is about to be freed.
+         */
+        close((uintptr_t)s->dev.opaque);
+        s->dev.opaque = (void *)(intptr_t)-1;
         vhost_dev_stop(&s->dev, VIRTIO_DEVICE(s), false);
     }
     vhost_dev_cleanup(&s->dev);
