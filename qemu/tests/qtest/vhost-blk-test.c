@@ -1136,6 +1136,32 @@ static void test_migrate(void)
     disk_free(disk);
 }
 
+/* The log starts while the kernel is still to complete what it has taken */
+static void test_migrate_stopping(void)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    Disk *disk = disk_new_slow();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Load *load = load_start(g);
+
+    /* Drains all disks for a moment, not waiting */
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'raw',"
+        " 'node-name': 'other', 'file': {'driver': 'null-co',"
+        " 'read-zeroes': true}}}");
+    wait_data_path(g, "stopping");
+    start_migration(g, file);
+    wait_migration(g);
+    unlink(file);
+    load_wait(load);
+    for (int i = 0; i < LOAD; i++) {
+        check_disk(disk, i, load->seed + i);
+    }
+    g_free(load);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* Requests that were under way are not lost: the rings are read again */
 static void test_reset(void)
 {
@@ -2270,6 +2296,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/stop-cont-mapping", test_stop_cont_mapping);
     qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
+    qtest_add_func("/vhost-blk/move/migrate-stopping", test_migrate_stopping);
     qtest_add_func("/vhost-blk/move/reset", test_reset);
     qtest_add_func("/vhost-blk/move/driver-reset", test_driver_reset);
     qtest_add_func("/vhost-blk/move/queue-reset", test_queue_reset);
