@@ -219,6 +219,31 @@ class Vmm:
             self.samples[os.path.basename(link)] = sample
         return self.samples
 
+    def _rings(self):
+        """Indexes of all virtqueues, as QEMU sees them."""
+        for device in self.qmp.command("x-query-virtio"):
+            path = device["path"]
+            status = self.qmp.command("x-query-virtio-status", path=path)
+            for queue in range(status["num-vqs"]):
+                try:
+                    yield "ring: %s %s" % (path, self.qmp.command(
+                        "x-query-virtio-queue-status", path=path, queue=queue))
+                except Failure:
+                    break
+
+    def describe(self):
+        """Where everything stands, in lines, for the log of a failed test."""
+        self.kernel_counters()
+        lines = ["kernel: " + line for sample in self.samples.values()
+                 for line in sample["text"].splitlines()]
+        if not self.gone():
+            try:
+                lines += self._rings()
+            except (Failure, OSError, ValueError) as error:
+                lines.append("ring: " + str(error))
+        lines += ["qemu: " + line for line in self.stderr().splitlines()[-5:]]
+        return lines + ["guest: " + line for line in self.console_tail()]
+
     def shut_down(self, seconds=120):
         """Ends the guest in an orderly way and QEMU with it."""
         self.run("sync; mount -o remount,ro /", seconds)
