@@ -32,7 +32,7 @@ bool oracle_queue_works(struct vdev *dev, struct backend *be, struct vq *vq,
 			uint64_t sector);
 /* Whether workers are threads of the owner, which die with it. */
 bool have_task_workers(void);
-/* The device's workers use next to no CPU time. */
+/* The device's workers come to rest, and stay there. */
 bool oracle_idle(void);
 
 /* Pages pinned by anyone in the system and not released yet. */
