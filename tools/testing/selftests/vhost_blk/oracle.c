@@ -297,23 +297,63 @@ bool oracle_kernel(struct oracle *oracle)
 	return no_pins() & log_clean(oracle);
 }
 
-bool oracle_ring_dead(struct vdev *dev, struct backend *be, unsigned int index)
+/* Waits until the worker has been told of a kick that is counted after @n. */
+static bool kick_heard(struct vdev *dev, unsigned int index, uint64_t n)
+{
+	struct vhost_blk_stats st;
+	unsigned int ms;
+
+	for (ms = 0; ms < VQ_TIMEOUT_MS; ms++) {
+		if (!vdev_stats(dev, index, &st))
+			return false;
+		if (st.kicks > n)
+			return true;
+		usleep(1000);
+	}
+	diag("queue %u: nobody heard a kick", index);
+	return false;
+}
+
+bool oracle_kick_is_vain(struct vdev *dev, unsigned int index)
 {
 	struct vq *vq = &dev->vq[index];
-	struct vhost_blk_stats st;
-	uint16_t used = vq_used_idx(vq);
+	struct vhost_blk_stats before, after;
+	uint16_t used;
 
-	if (!vdev_stats(dev, index, &st) || !st.ring_errors) {
-		diag("queue %u: no ring error counted", index);
+	/* The error is told before the pass that met it has counted it. */
+	if (!oracle_idle() || !vdev_stats(dev, index, &before))
+		return false;
+	used = vq_used_idx(vq);
+
+	vq_kick(vq);
+	if (!kick_heard(dev, index, before.kicks) || !oracle_idle() ||
+	    !vdev_stats(dev, index, &after))
+		return false;
+	if (!before.ring_errors || after.ring_errors != before.ring_errors) {
+		diag("queue %u: %llu ring errors, %llu after a kick", index,
+		     (unsigned long long)before.ring_errors,
+		     (unsigned long long)after.ring_errors);
 		return false;
 	}
-	vq_kick(vq);
-	if (!oracle_idle())
-		return false;
-	if (vq_used_idx(vq) != used || used != vq->next_used) {
+	if (vq_used_idx(vq) != used || used != vq->next_used ||
+	    after.in_flight) {
 		vq_dump(vq, "a failed queue went on");
 		return false;
 	}
+	return true;
+}
+
+bool oracle_ring_dead(struct vdev *dev, struct backend *be, unsigned int index)
+{
+	struct vq *vq = &dev->vq[index];
+
+	/* With something to take, were it alive. */
+	blk_hdr(vq, vq->hdr, VIRTIO_BLK_T_FLUSH, 0);
+	vq_avail(vq, vq_chain(vq, (struct seg []) {
+		seg_r(vq->hdr), seg_w(vq->status) }, 2));
+	vq_publish(vq);
+	if (!oracle_kick_is_vain(dev, index))
+		return false;
 	if (dev->sibling >= 0 &&
 	    !oracle_queue_works(dev, be, &dev->vq[dev->sibling],
 				dev->backend.capacity - 64))

@@ -41,6 +41,12 @@ int64_t oracle_pins(void);
 int64_t oracle_pins_acquired(void);
 
 /*
+ * The queue has failed, and what is available in its ring stays there although
+ * the driver kicks: no used entry, no further error, a worker at rest.
+ */
+bool oracle_kick_is_vain(struct vdev *dev, unsigned int index);
+
+/*
  * The queue has failed with RINGERR: it takes nothing more, its used ring does
  * not move, the sibling works; it works again after a new start.
  */

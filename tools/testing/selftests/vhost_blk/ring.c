@@ -55,6 +55,66 @@ TEST_F(ring, a01_head_is_65535)
 	EXPECT_TRUE(ringerr(&self->b, 0xffff));
 }
 
+/* A chain that asks for a flush, made available but not published. */
+static void queue_flush(struct vq *vq)
+{
+	blk_hdr(vq, vq->hdr, VIRTIO_BLK_T_FLUSH, 0);
+	*vq->status.p = GUEST_POISON;
+	vq_avail(vq, vq_chain(vq, (struct seg []) {
+		seg_r(vq->hdr), seg_w(vq->status) }, 2));
+}
+
+/* Starts a ring as it is, and sees the chain of queue_flush() served. */
+static bool starts_with_a_flush(struct bench *b, struct vq *vq)
+{
+	uint32_t id, len;
+
+	if (!vdev_start(&b->dev, b->be.fd, 0) || !vq_wait(vq, 1) ||
+	    !vq_take(vq, &id, &len))
+		return false;
+	return *vq->status.p == VIRTIO_BLK_S_OK &&
+	       vq_used_idx(vq) == vq->next_used &&
+	       oracle_queue_works(&b->dev, &b->be, vq, 8);
+}
+
+/* What stands behind a bad chain waits for the start that leaves it out. */
+TEST_F(ring, a01_good_chain_behind_a_bad_one)
+{
+	struct vhost_vring_state base = { .index = 0, .num = 1 };
+	struct vdev *dev = &self->b.dev;
+	struct vq *vq = &dev->vq[0];
+
+	vq_push(vq, vq->num);
+	ASSERT_TRUE(event_wait(vq->err, VQ_TIMEOUT_MS));
+	queue_flush(vq);
+	vq_publish(vq);
+	EXPECT_TRUE(oracle_kick_is_vain(dev, 0));
+	EXPECT_EQ(0, vdev_vring_base(dev, 0));
+	EXPECT_EQ(GUEST_POISON, *vq->status.p);
+
+	ASSERT_TRUE(vdev_stop(dev));
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_SET_VRING_BASE, &base));
+	EXPECT_TRUE(starts_with_a_flush(&self->b, vq));
+}
+
+/* A driver that mends its ring gets nothing for it: the VMM has to start. */
+TEST_F(ring, a01_bad_chain_that_is_mended)
+{
+	struct vdev *dev = &self->b.dev;
+	struct vq *vq = &dev->vq[0];
+
+	vq_push(vq, vq->num);
+	ASSERT_TRUE(event_wait(vq->err, VQ_TIMEOUT_MS));
+	vq->next_avail--;
+	queue_flush(vq);
+	EXPECT_TRUE(oracle_kick_is_vain(dev, 0));
+	EXPECT_EQ(0, vdev_vring_base(dev, 0));
+	EXPECT_EQ(GUEST_POISON, *vq->status.p);
+
+	ASSERT_TRUE(vdev_stop(dev));
+	EXPECT_TRUE(starts_with_a_flush(&self->b, vq));
+}
+
 TEST_F(ring, a02_next_is_the_ring_size)
 {
 	struct vq *vq = &self->b.dev.vq[0];
