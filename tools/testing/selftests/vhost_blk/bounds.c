@@ -45,7 +45,7 @@ static void publish_indirect(struct vq *vq, unsigned int k, struct gbuf table)
  * each of them until the next one is available, so it sees no end of them in
  * one pass. It collects used entries, but never more than the used ring has.
  */
-TEST_F_TIMEOUT(bounds, a09_more_chains_in_a_pass_than_the_ring, 60)
+TEST_F(bounds, a09_more_chains_in_a_pass_than_the_ring)
 {
 	enum { N = 80 };
 	struct bench_opts opts = { .dev.num = 4 };
@@ -115,7 +115,7 @@ TEST_F(bounds, f73_no_other_worker_while_stopping)
 }
 
 /* Started and stopped without a kick eventfd, then moved at once. */
-TEST_F_TIMEOUT(bounds, g88_moved_right_after_a_stop, 60)
+TEST_F(bounds, g88_moved_right_after_a_stop)
 {
 	struct bench_opts opts = { .stopped = true };
 	struct vhost_vring_file no_kick = { .index = 0, .fd = -1 };
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(bounds, g88_moved_right_after_a_stop, 60)
 }
 
 /* More misaligned data in flight than a queue has pages to bounce it. */
-TEST_F_TIMEOUT(bounds, e68_more_bounced_than_the_budget, 60)
+TEST_F(bounds, e68_more_bounced_than_the_budget)
 {
 	enum { N = 40, LEN = 256 << 10 };
 	struct bench_opts opts = {
@@ -188,7 +188,7 @@ TEST_F_TIMEOUT(bounds, e68_more_bounced_than_the_budget, 60)
 }
 
 /* The worker serves the other queue before a request of 256 MiB is through. */
-TEST_F_TIMEOUT(bounds, d58_a_large_request_shares_the_worker, 120)
+TEST_F(bounds, d58_a_large_request_shares_the_worker)
 {
 	struct bench_opts opts = {
 		.backend = { .size_mb = 4096, .no_memory = true },

@@ -501,8 +501,9 @@ TEST_F(service, event_idx_one_signal_for_a_batch)
 		if (i == 7) {
 			vq_publish(vq);
 			vq_kick(vq);
-			EXPECT_FALSE(event_wait(vq->call, 100));
+			EXPECT_TRUE(oracle_idle());
 			EXPECT_EQ(9, vq_used_idx(vq));
+			EXPECT_FALSE(event_wait(vq->call, 100));
 		}
 	}
 	vq_publish(vq);
