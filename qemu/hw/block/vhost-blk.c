@@ -900,6 +900,10 @@ static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
     set_bit(queue_index, s->reset_queues);
     vhost_blk_detach_queues(s);
     blk_drain(vblk->blk);
+    if (!blk_bs(vblk->blk) && !blk_in_drain(vblk->blk)) {
+        /* Nothing was drained that could have attached the others again */
+        vhost_blk_attach_queues(s);
+    }
 }
 
 static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t queue_index)

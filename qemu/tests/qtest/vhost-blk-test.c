@@ -1311,6 +1311,26 @@ static void test_queue_reset_full(void)
     disk_free(disk);
 }
 
+/* A drive without a medium fails requests, which is not to forget them */
+static void test_queue_reset_no_medium(void)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-drive if=none,id=drive,driver=null-co,read-zeroes=on,size=16M "
+        "-device vhost-blk-pci,id=disk,drive=drive,addr=%d,num-queues=2", SLOT);
+    Guest *g = guest_new(2, args);
+    char buf[BLOCK_SIZE] = {};
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    g_free(qtest_hmp(g->qts, "drive_del drive"));
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf)), ==,
+                    VIRTIO_BLK_S_IOERR);
+    reset_queue(g, 1);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf)), ==,
+                    VIRTIO_BLK_S_IOERR);
+    guest_quit(g);
+}
+
 static void set_write_cache(Guest *g, bool on)
 {
     uint64_t offset = g->pci->device_cfg_offset +
@@ -2303,6 +2323,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/queue-reset-userspace",
                    test_queue_reset_userspace);
     qtest_add_func("/vhost-blk/move/queue-reset-full", test_queue_reset_full);
+    qtest_add_func("/vhost-blk/move/queue-reset-no-medium",
+                   test_queue_reset_no_medium);
     qtest_add_func("/vhost-blk/move/write-cache", test_write_cache);
     qtest_add_func("/vhost-blk/move/hotplug", test_hotplug);
     qtest_add_func("/vhost-blk/move/mirror", test_mirror);
