@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Section I, its basics: which pages are logged as dirty, and what drains. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -332,6 +333,30 @@ static bool hold_one(struct bench *b, struct blk_req *req, struct gbuf data)
 	return vdev_wait_in_flight(&b->dev, 1);
 }
 
+/* Waits until the first ring has these, as fdinfo shows without a lock. */
+static bool features_are(struct vdev *dev, uint64_t features)
+{
+	unsigned long long now = 0;
+	char path[64], line[256];
+	unsigned int ms;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", dev->fd);
+	for (ms = 0; ms < VQ_TIMEOUT_MS; ms++) {
+		f = fopen(path, "re");
+		while (f && fgets(line, sizeof(line), f))
+			if (sscanf(line, "vhost-blk-features: %llx", &now) == 1)
+				break;
+		if (f)
+			fclose(f);
+		if (now == features)
+			return true;
+		usleep(1000);
+	}
+	diag("features 0x%llx", now);
+	return false;
+}
+
 TEST_F(dirty_log, i99_switched_on_in_flight)
 {
 	struct bench_opts opts = { .backend.gate = true };
@@ -345,6 +370,7 @@ TEST_F(dirty_log, i99_switched_on_in_flight)
 	features = dev->features | BIT64(VHOST_F_LOG_ALL);
 	ASSERT_TRUE(background_ioctl(&bg, dev->fd, VHOST_SET_FEATURES,
 				     &features));
+	ASSERT_TRUE(features_are(dev, features));
 	EXPECT_TRUE(background_blocks(&bg, 200));
 
 	/* Taken while the other drains: this one must be logged. */
