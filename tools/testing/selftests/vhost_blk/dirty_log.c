@@ -390,6 +390,99 @@ TEST_F(dirty_log, i99_switched_on_in_flight)
 	EXPECT_TRUE(page_dirty(dev, self->vq->used_buf.gpa / 4096));
 }
 
+static int set_vring_addr(struct vdev *dev, struct vhost_vring_addr addr)
+{
+	return vdev_ioctl(dev, VHOST_SET_VRING_ADDR, &addr);
+}
+
+/*
+ * A migration begins while a ring is being stopped: it stays where it is, as
+ * requests are to complete into it, but they are logged.
+ */
+TEST_F(dirty_log, i99_ring_log_switched_on_while_stopping)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct vhost_vring_addr addr, other;
+	struct gbuf elsewhere;
+	struct blk_req req;
+
+	AGAIN(&opts, return);
+	elsewhere = guest_alloc(&dev->mem, 8192);
+	addr = (struct vhost_vring_addr) {
+		.index = 0,
+		.desc_user_addr = (uintptr_t)self->vq->desc,
+		.avail_user_addr = (uintptr_t)self->vq->avail,
+		.used_user_addr = (uintptr_t)self->vq->used,
+	};
+	ASSERT_EQ(0, set_vring_addr(dev, addr));
+	ASSERT_TRUE(log_on(dev));
+	ASSERT_TRUE(hold_one(&self->b, &req, self->data));
+	memset(dev->log, 0, dev->log_size);
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_BLK_STOP, NULL));
+
+	addr.flags = 1 << VHOST_VRING_F_LOG;
+	other = addr;
+	other.desc_user_addr = (uintptr_t)elsewhere.p;
+	EXPECT_EQ(-EBUSY, set_vring_addr(dev, other));
+	other = addr;
+	other.avail_user_addr = (uintptr_t)elsewhere.p;
+	EXPECT_EQ(-EBUSY, set_vring_addr(dev, other));
+	other = addr;
+	other.used_user_addr = (uintptr_t)elsewhere.p;
+	EXPECT_EQ(-EBUSY, set_vring_addr(dev, other));
+	other = addr;
+	other.flags |= 2;
+	EXPECT_EQ(-EOPNOTSUPP, set_vring_addr(dev, other));
+	other = addr;
+	other.log_guest_addr = self->vq->used_buf.gpa + 2;
+	EXPECT_EQ(-EINVAL, set_vring_addr(dev, other));
+	other = addr;
+	other.index = VHOST_BLK_MAX_QUEUES;
+	EXPECT_EQ(-ENOBUFS, set_vring_addr(dev, other));
+
+	/* Twice: the last word on where the log is counts. */
+	addr.log_guest_addr = elsewhere.gpa;
+	EXPECT_EQ(0, set_vring_addr(dev, addr));
+	addr.log_guest_addr = self->vq->used_buf.gpa;
+	EXPECT_EQ(0, set_vring_addr(dev, addr));
+
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(vdev_stop(dev));
+	EXPECT_TRUE(DIRTY_ARE(pages(self->data), pages(req.status),
+			      pages(self->vq->used_buf)));
+	ASSERT_TRUE(blk_reap(self->vq, &req, 1));
+	EXPECT_EQ(OK, *req.status.p);
+
+	/* Then the ring may go anywhere. */
+	other = addr;
+	other.used_user_addr = (uintptr_t)elsewhere.p;
+	EXPECT_EQ(0, set_vring_addr(dev, other));
+	EXPECT_EQ(0, set_vring_addr(dev, addr));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+}
+
+/* And ends while it is. */
+TEST_F(dirty_log, i99_ring_log_switched_off_while_stopping)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req;
+
+	AGAIN(&opts, return);
+	ASSERT_TRUE(log_on(dev));
+	ASSERT_TRUE(hold_one(&self->b, &req, self->data));
+	/* The pass that took it ends with a word in the used ring. */
+	ASSERT_TRUE(oracle_idle());
+	memset(dev->log, 0, dev->log_size);
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_BLK_STOP, NULL));
+	ASSERT_TRUE(vdev_set_vring_addr(dev, self->vq, false));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(vdev_stop(dev));
+	EXPECT_TRUE(DIRTY_ARE(pages(self->data), pages(req.status)));
+	EXPECT_TRUE(blk_reap(self->vq, &req, 1));
+}
+
 /* The VMM may free the old memory once the call has returned. */
 TEST_F(dirty_log, i99_memory_table_changed_in_flight)
 {
