@@ -9,6 +9,7 @@
 
 #include "bench.h"
 #include "harness.h"
+#include "stall.h"
 
 #define OK	VIRTIO_BLK_S_OK
 #define IOERR	VIRTIO_BLK_S_IOERR
@@ -159,6 +160,79 @@ TEST_F(memory, e63_page_given_back_before)
 	backend_allow(&self->b.be, 128, 8);
 	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_OUT, 128, self->data));
 	EXPECT_TRUE(backend_is_zero(&self->b.be, 128, 4096));
+}
+
+/*
+ * A read completes while the worker waits for a page of the guest's: of the
+ * last thing that it looks at, the avail ring. Nobody kicks it again for that.
+ */
+TEST_F(memory, e63_completed_while_the_worker_waits_for_a_page)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct stall stall;
+	struct blk_req req;
+	unsigned int ms;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 4096, 2));
+	req = blk_req(dev, VIRTIO_BLK_T_IN, 0, guest_alloc(&dev->mem, 4096));
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	blk_req_queue(self->vq, &req);
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, 1));
+	ASSERT_TRUE(oracle_idle());
+
+	if (!stall_begin(&stall, self->vq->avail_buf.p))
+		SKIP(return, "needs CONFIG_USERFAULTFD with shmem");
+	vq_kick(self->vq);
+	ASSERT_TRUE(stall_wait(&stall));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	for (ms = 0; ms < VQ_TIMEOUT_MS && req.data.p[4095] == GUEST_POISON;
+	     ms++)
+		usleep(1000);
+	EXPECT_TRUE(gbuf_matches(req.data, 2));
+	/* What the device did last may still be on its way back. */
+	usleep(20000);
+	EXPECT_EQ(GUEST_POISON, *req.status.p);
+	EXPECT_EQ(0, vq_used_idx(self->vq));
+
+	ASSERT_TRUE(stall_end(&stall));
+	EXPECT_TRUE(blk_reap(self->vq, &req, 1));
+	EXPECT_EQ(OK, *req.status.p);
+}
+
+/* Or of a request that it is about to take: both are served. */
+TEST_F(memory, e63_completed_while_the_worker_waits_for_a_header)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[2];
+	struct stall stall;
+	unsigned int i;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	for (i = 0; i < 2; i++)
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 0,
+				 guest_alloc(&dev->mem, 4096));
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	blk_req_queue(self->vq, &req[0]);
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, 1));
+
+	blk_req_queue(self->vq, &req[1]);
+	if (!stall_begin(&stall, req[1].hdr.p))
+		SKIP(return, "needs CONFIG_USERFAULTFD with shmem");
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(stall_wait(&stall));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	usleep(20000);
+	EXPECT_EQ(GUEST_POISON, *req[0].status.p);
+	ASSERT_TRUE(stall_end(&stall));
+	EXPECT_TRUE(blk_reap(self->vq, req, 2));
 }
 
 TEST_F(memory, e64_unmapped_in_flight)
