@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -388,6 +390,58 @@ TEST_F(lifecycle, g84_owner_killed_then_closed_then_released)
 	ASSERT_TRUE(backend_release(&self->b.be));
 	EXPECT_TRUE(background_join(&bg));
 	EXPECT_EQ(0, oracle_pins());
+}
+
+/* Ends with all its threads, not as one of them. */
+static int become_owner(void *dev)
+{
+	_exit(vdev_ioctl(dev, VHOST_SET_OWNER, NULL) != 0);
+}
+
+/*
+ * Who shares the owner's memory may go on when the owner is gone, but not with
+ * its worker: where that is a thread of the owner's, the start says so.
+ */
+TEST_F(lifecycle, g84_started_with_a_dead_worker)
+{
+	struct bench_opts opts = { .stopped = true };
+	/* As aligned as any stack. */
+	static max_align_t stack[2048];
+	int want = have_task_workers() ? -ESRCH : 0;
+	struct vhost_blk_backend be;
+	struct vdev *dev = &self->b.dev;
+	int status;
+	pid_t pid;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(vdev_backend(dev, &be, self->b.be.fd));
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_RESET_OWNER, NULL));
+
+	pid = clone(become_owner, stack + ARRAY_SIZE(stack), CLONE_VM | SIGCHLD,
+		    dev);
+	ASSERT_LT(0, pid);
+	/* It is reaped after all its threads. */
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	EXPECT_EQ(-EBUSY, vdev_ioctl(dev, VHOST_SET_OWNER, NULL));
+
+	ASSERT_TRUE(vdev_set_features(dev, dev->features));
+	ASSERT_TRUE(vdev_set_mem_table(dev));
+	ASSERT_TRUE(vdev_set_vring(dev, &dev->vq[0]));
+	EXPECT_EQ(want, vdev_set_backend(dev, &be));
+	EXPECT_EQ(want ? -ENODEV : 0, vdev_ioctl(dev, VHOST_BLK_STOP, NULL));
+	ASSERT_TRUE(vdev_stop(dev));
+
+	/* Nothing of it is left for a worker that lives. */
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_RESET_OWNER, NULL));
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_SET_OWNER, NULL));
+	ASSERT_TRUE(vdev_set_features(dev, dev->features));
+	ASSERT_TRUE(vdev_set_mem_table(dev));
+	vq_reset(&dev->vq[0], 0);
+	ASSERT_TRUE(vdev_set_vring(dev, &dev->vq[0]));
+	dev->sibling = -1;
+	ASSERT_EQ(0, vdev_set_backend(dev, &be));
+	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 8));
 }
 
 /* Killed at any moment with requests coming back from a timer. */
