@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <linux/blkpg.h>
 #include <linux/dm-ioctl.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
@@ -11,14 +13,17 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "backend.h"
 #include "guest_mem.h"
+#include "vring.h"
 
 #define CONFIGFS	"/sys/kernel/config"
 #define NULLB_DIR	CONFIGFS "/nullb"
+#define SCSI_DIR	"/sys/bus/pseudo/drivers/scsi_debug"
 #define SECTOR		512
 
 /* Direct I/O goes through a buffer of this alignment and size. */
@@ -59,6 +64,10 @@ const char *backend_missing(const struct backend_opts *opts)
 			load("loop");
 		if (!present("/dev/loop-control"))
 			return "CONFIG_BLK_DEV_LOOP";
+	} else if (opts->scsi) {
+		if (!present("/sys/module/scsi_debug") &&
+		    system("modprobe -D scsi_debug >/dev/null 2>&1"))
+			return "CONFIG_SCSI_DEBUG";
 	} else if (!have_configfs_nullb()) {
 		return "CONFIG_BLK_DEV_NULL_BLK";
 	}
@@ -173,6 +182,85 @@ static bool loop_down(struct backend *be)
 	return ok;
 }
 
+/* The name of the one disk there is, once it has been found. */
+static bool scsi_find(struct backend *be)
+{
+	const char *pattern = SCSI_DIR "/adapter0/host*/target*/*/block/sd*";
+	unsigned int ms;
+	glob_t g;
+
+	for (ms = 0; ms < VQ_TIMEOUT_MS; ms++) {
+		if (!glob(pattern, 0, NULL, &g)) {
+			snprintf(be->raw_path, sizeof(be->raw_path), "/dev/%s",
+				 strrchr(g.gl_pathv[0], '/') + 1);
+			globfree(&g);
+			if (present(be->raw_path))
+				return true;
+		}
+		usleep(1000);
+	}
+	diag("no disk of scsi_debug");
+	return false;
+}
+
+static bool scsi_up(struct backend *be)
+{
+	char cmd[256];
+
+	load("sd_mod");
+	snprintf(cmd, sizeof(cmd),
+		 "modprobe scsi_debug max_luns=1 delay=0 dev_size_mb=%u %s",
+		 be->opts.size_mb, be->opts.scsi);
+	if (system(cmd)) {
+		diag("%s failed", cmd);
+		return false;
+	}
+	return scsi_find(be);
+}
+
+static bool scsi_down(void)
+{
+	unsigned int ms;
+
+	/* Somebody else may look at a disk that has come up. */
+	for (ms = 0; ms < VQ_TIMEOUT_MS; ms++) {
+		if (!syscall(SYS_delete_module, "scsi_debug", O_NONBLOCK))
+			return true;
+		if (errno != EAGAIN)
+			break;
+		usleep(1000);
+	}
+	diag("scsi_debug: %s", strerror(errno));
+	return false;
+}
+
+/* The rest of the disk becomes its only partition, and what is looked at. */
+static bool part_up(struct backend *be)
+{
+	struct blkpg_partition part = { .pno = 1 };
+	struct blkpg_ioctl_arg arg = {
+		.op = BLKPG_ADD_PARTITION, .data = &part,
+		.datalen = sizeof(part),
+	};
+	uint64_t bytes;
+	bool ok;
+	int fd;
+
+	part.start = be->opts.part_start * SECTOR;
+	fd = open(be->raw_path, O_RDWR | O_CLOEXEC);
+	ok = fd >= 0 && !ioctl(fd, BLKGETSIZE64, &bytes);
+	if (ok) {
+		part.length = bytes - part.start;
+		ok = !ioctl(fd, BLKPG, &arg);
+	}
+	if (!ok)
+		diag("partition of %s: %s", be->raw_path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	strcat(be->raw_path, "1");
+	return ok;
+}
+
 static void dm_init(struct dm_ioctl *io, size_t size, const struct backend *be)
 {
 	memset(io, 0, size);
@@ -269,6 +357,24 @@ static void hurry(bool on)
 		close(fd);
 }
 
+static bool disk_up(struct backend *be)
+{
+	if (be->opts.loop)
+		return loop_up(be);
+	if (be->opts.scsi)
+		return scsi_up(be);
+	return nullb_up(be);
+}
+
+static bool disk_down(struct backend *be)
+{
+	if (be->opts.loop)
+		return loop_down(be);
+	if (be->opts.scsi)
+		return scsi_down();
+	return nullb_down(be);
+}
+
 static bool backend_make(struct backend *be, const struct backend_opts *opts)
 {
 	static unsigned int serial;
@@ -287,7 +393,10 @@ static bool backend_make(struct backend *be, const struct backend_opts *opts)
 	be->block_size = be->opts.block_size;
 	snprintf(be->name, sizeof(be->name), "vbt%d_%u", getpid(), serial++);
 
-	if (!(be->opts.loop ? loop_up(be) : nullb_up(be)))
+	if (!disk_up(be))
+		return false;
+	snprintf(be->disk, sizeof(be->disk), "%.31s", be->raw_path + 5);
+	if (be->opts.part_start && !part_up(be))
 		return false;
 	be->raw_fd = open(be->raw_path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (be->raw_fd < 0 || ioctl(be->raw_fd, BLKGETSIZE64, &bytes)) {
@@ -328,7 +437,7 @@ bool backend_down(struct backend *be)
 		ok &= gate_down(be);
 	if (be->raw_fd >= 0)
 		close(be->raw_fd);
-	ok &= be->opts.loop ? loop_down(be) : nullb_down(be);
+	ok &= disk_down(be);
 	hurry(false);
 	free(be->allowed);
 	be->allowed = NULL;
@@ -446,7 +555,7 @@ long backend_flushes(struct backend *be)
 	FILE *f;
 
 	/* The sixteenth number of Documentation/block/stat.rst */
-	snprintf(path, sizeof(path), "/sys/block/%s/stat", be->raw_path + 5);
+	snprintf(path, sizeof(path), "/sys/block/%s/stat", be->disk);
 	f = fopen(path, "re");
 	if (f) {
 		if (fscanf(f, "%*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %ld",
@@ -520,6 +629,36 @@ bool backend_bad(struct backend *be, uint64_t first, uint64_t last, bool bad)
 	snprintf(text, sizeof(text), "%c%llu-%llu", bad ? '+' : '-',
 		 (unsigned long long)first, (unsigned long long)last);
 	return nullb_write(be, "badblocks", text);
+}
+
+bool backend_refuse_zeroing(struct backend *be)
+{
+	int fd = open("/sys/module/scsi_debug/parameters/write_same_length",
+		      O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, "0", 1) == 1;
+
+	if (!ok)
+		diag("%s: write_same_length: %s", be->raw_path,
+		     strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+long backend_limit(struct backend *be, const char *name)
+{
+	char path[160];
+	long value = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/%s", be->disk, name);
+	f = fopen(path, "re");
+	if (f) {
+		if (fscanf(f, "%ld", &value) != 1)
+			value = -1;
+		fclose(f);
+	}
+	return value;
 }
 
 bool backend_resize(struct backend *be, uint64_t sectors)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Block devices to serve: null_blk for content and faults, loop for a device
- * that punches holes, and a device-mapper gate that holds I/O back until told
- * to let it go.
+ * that punches holes, scsi_debug for one that has its own mind about discards
+ * and zeroes, and a device-mapper gate that holds I/O back until told to let it
+ * go.
  */
 #ifndef BACKEND_H
 #define BACKEND_H
@@ -32,6 +33,10 @@ struct backend_opts {
 	bool zoned;
 	/* A loop device on a memfd instead of null_blk. */
 	bool loop;
+	/* A disk of scsi_debug with these parameters instead. */
+	const char *scsi;
+	/* Serve a partition that starts at this sector; 0 means the disk. */
+	unsigned int part_start;
 	/* Put the gate in front. */
 	bool gate;
 };
@@ -39,6 +44,8 @@ struct backend_opts {
 struct backend {
 	struct backend_opts opts;
 	char name[48];
+	/* The disk's name, even if a partition or the gate is served. */
+	char disk[32];
 	/* What is served. */
 	char path[64];
 	/* What the content is checked through, below the gate. */
@@ -92,6 +99,10 @@ bool backend_power_cut(struct backend *be);
 bool backend_remove(struct backend *be);
 /* Sectors from @first to @last fail, or do no more. */
 bool backend_bad(struct backend *be, uint64_t first, uint64_t last, bool bad);
+/* The scsi_debug disk refuses to write zeroes from now on. */
+bool backend_refuse_zeroing(struct backend *be);
+/* What the disk's request queue has in sysfs, or -1. */
+long backend_limit(struct backend *be, const char *name);
 /* The gate's size becomes @sectors. */
 bool backend_resize(struct backend *be, uint64_t sectors);
 

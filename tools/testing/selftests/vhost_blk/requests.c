@@ -506,6 +506,63 @@ TEST_F(requests, d58_zeroes_without_unmap)
 	EXPECT_TRUE(backend_is_zero(&self->b.be, 0, 4096));
 }
 
+/* A disk that finds out only when it is asked: zeroes are written instead. */
+TEST_F(requests, d58_zeroing_refused_by_the_disk)
+{
+	struct bench_opts opts = {
+		.backend.scsi = "",
+		.dev.features_off = BIT64(VIRTIO_BLK_F_DISCARD),
+	};
+	uint32_t flags;
+
+	AGAIN(&opts, return);
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 4 << 20, 1));
+	ASSERT_LT(0, backend_limit(&self->b.be, "write_zeroes_max_bytes"));
+	EXPECT_EQ(OK, one_range(&self->b, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0));
+	EXPECT_TRUE(backend_is_zero(&self->b.be, 0, 4096));
+
+	ASSERT_TRUE(backend_refuse_zeroing(&self->b.be));
+	EXPECT_EQ(OK, one_range(&self->b, VIRTIO_BLK_T_WRITE_ZEROES, 8, 4097,
+				0));
+	/* It did say no. */
+	EXPECT_EQ(0, backend_limit(&self->b.be, "write_zeroes_max_bytes"));
+	for (flags = 0; flags <= UNMAP; flags++) {
+		EXPECT_EQ(OK, one_range(&self->b, VIRTIO_BLK_T_WRITE_ZEROES,
+					4105 + flags, 1, flags));
+	}
+	EXPECT_TRUE(backend_is_zero(&self->b.be, 8, 4099 * 512));
+	EXPECT_FALSE(backend_is_zero(&self->b.be, 4107, 512));
+}
+
+/*
+ * The disk lets go of whole groups of 16 sectors, of at most 40 sectors at a
+ * time, and the partition begins within a group: where a range is cut must be
+ * right for the disk.
+ */
+TEST_F(requests, d56_discard_in_a_misaligned_partition)
+{
+	struct bench_opts opts = {
+		.backend = {
+			.scsi = "lbpu=1 lbprz=1 unmap_granularity=16 unmap_max_blocks=40",
+			.part_start = 3,
+		},
+	};
+	static uint8_t disk[512 * 512], filled[512 * 512];
+
+	AGAIN(&opts, return);
+	pattern_fill(filled, sizeof(filled), 1);
+	ASSERT_TRUE(backend_write(&self->b.be, 0, filled, sizeof(filled)));
+	ASSERT_EQ(40 * 512, backend_limit(&self->b.be, "discard_max_bytes"));
+
+	/* Sectors 8 to 307 of the disk; the groups in it begin at 16. */
+	EXPECT_EQ(OK, one_range(&self->b, VIRTIO_BLK_T_DISCARD, 5, 300, 0));
+	ASSERT_TRUE(backend_read(&self->b.be, 0, disk, sizeof(disk)));
+	EXPECT_TRUE(backend_is_zero(&self->b.be, 13, (301 - 13) * 512));
+	EXPECT_EQ(0, memcmp(disk, filled, 5 * 512));
+	EXPECT_EQ(0, memcmp(disk + 305 * 512, filled + 305 * 512,
+			    (512 - 305) * 512));
+}
+
 TEST_F(requests, d59_range_of_no_sectors)
 {
 	ASSERT_TRUE(backend_fill(&self->b.be, 0, 4096, 1));
