@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -40,14 +41,16 @@ bool bench_up(struct bench *b, const struct bench_opts *opts)
 	return false;
 }
 
-bool bench_down(struct bench *b)
+/* Tears all down; @look: and says whether the oracle is content. */
+static bool bench_end(struct bench *b, bool look)
 {
 	bool ok = true;
 
 	if (b->be.held)
 		ok &= backend_release(&b->be);
 	if (b->dev.fd >= 0) {
-		ok &= oracle_device(&b->oracle, &b->dev, &b->be);
+		if (look)
+			ok &= oracle_device(&b->oracle, &b->dev, &b->be);
 		ok &= vdev_close(&b->dev);
 	}
 	if (b->have_oracle) {
@@ -55,7 +58,8 @@ bool bench_down(struct bench *b)
 		oracle_exit(&b->oracle);
 	}
 	if (b->have_backend) {
-		ok &= backend_unchanged(&b->be);
+		if (look)
+			ok &= backend_unchanged(&b->be);
 		ok &= backend_down(&b->be);
 	}
 	b->have_oracle = false;
@@ -63,9 +67,41 @@ bool bench_down(struct bench *b)
 	return ok;
 }
 
+bool bench_down(struct bench *b)
+{
+	return bench_end(b, true);
+}
+
+/* Nobody has kicked it, as the fixture leaves it. */
+static bool bench_is_new(struct bench *b)
+{
+	struct vhost_blk_stats st;
+
+	return b->dev.running &&
+	       vdev_stats(&b->dev, VHOST_BLK_STATS_ALL, &st) && !st.kicks;
+}
+
 bool bench_again(struct bench *b, const struct bench_opts *opts)
 {
-	return bench_down(b) && bench_up(b, opts);
+	return bench_end(b, !bench_is_new(b)) && bench_up(b, opts);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+bool rounds_left(struct rounds *r, unsigned int least, unsigned int most)
+{
+	if (!r->done)
+		r->end = now_ms() + ROUNDS_MS;
+	if (r->done >= most || (r->done >= least && now_ms() >= r->end))
+		return false;
+	r->done++;
+	return true;
 }
 
 bool have_worker_ioctls(struct vdev *dev)

@@ -56,6 +56,19 @@ bool bench_again(struct bench *b, const struct bench_opts *opts);
 	ASSERT_TRUE(bench_again((b), opts_)); \
 } while (0)
 
+/*
+ * For a loop that shows the more the longer it runs, but has no right length:
+ * at most @most rounds, and when ROUNDS_MS are over, no more than @least.
+ */
+#define ROUNDS_MS	8000
+
+struct rounds {
+	unsigned int done;
+	int64_t end;
+};
+
+bool rounds_left(struct rounds *r, unsigned int least, unsigned int most);
+
 /* Whether the running kernel gives a device more than one worker. */
 bool have_worker_ioctls(struct vdev *dev);
 

@@ -472,14 +472,14 @@ static void serve_for_ever(struct bench *b, int fd, int ready)
 TEST_F(lifecycle, g84_killed_again_and_again)
 {
 	struct bench_opts opts = { .backend.completion_ns = 500000 };
+	struct rounds rounds = { 0 };
 	struct victim victim;
-	int i;
 
 	BENCH_AGAIN(&self->b, &opts, return);
-	for (i = 0; i < 20; i++) {
+	while (rounds_left(&rounds, 5, 20)) {
 		ASSERT_TRUE(victim_start(&victim, &self->b, -1,
 					 serve_for_ever));
-		usleep(i * 777);
+		usleep(rounds.done * 777);
 		kill(victim.pid, SIGKILL);
 		ASSERT_TRUE(victim_gone(&victim));
 	}
@@ -565,16 +565,18 @@ static unsigned long memory_available(void)
 	return kib >> 10;
 }
 
-/* A thousand, or as many as fit into half of the memory. */
+/* A thousand, or as many as fit into half of the memory, or can be had soon. */
 TEST_F(lifecycle, g87_a_thousand_open)
 {
 	unsigned long floor = memory_available() / 2;
+	struct rounds rounds = { 0 };
 	struct rlimit limit = { 2048, 2048 };
 	static int fd[1000];
 	unsigned int i;
 
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
-	for (i = 0; i < ARRAY_SIZE(fd) && memory_available() >= floor; i++) {
+	for (i = 0; rounds_left(&rounds, 101, ARRAY_SIZE(fd)) &&
+	     memory_available() >= floor; i++) {
 		fd[i] = open(VHOST_BLK_NODE, O_RDWR);
 		ASSERT_GE(fd[i], 0) TH_LOG("%u: %s", i, strerror(errno));
 		/* Each has threads and buffers: not for all of them. */
