@@ -235,6 +235,11 @@ static struct file *vhost_blk_get_file(int fd, struct block_device **bdev)
 	if (!S_ISBLK(file_inode(file)->i_mode))
 		goto out_put_file;
 
+	/* Any request may read; writing is decided by FMODE_WRITE later. */
+	r = -EBADF;
+	if (!(file->f_mode & FMODE_READ))
+		goto out_put_file;
+
 	*bdev = I_BDEV(file->f_mapping->host);
 	r = vhost_blk_check_bdev(*bdev);
 	if (r)
@@ -375,11 +380,11 @@ static long vhost_blk_set_backend(struct vhost_blk *blk,
 		return -EFAULT;
 	if (backend.size != sizeof(backend))
 		return -EINVAL;
-	if (backend.fd == VHOST_FILE_UNBIND)
-		return vhost_blk_stop_and_release(blk);
 	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS || backend.pad ||
 	    memchr_inv(backend.reserved, 0, sizeof(backend.reserved)))
 		return -EINVAL;
+	if (backend.fd == VHOST_FILE_UNBIND)
+		return vhost_blk_stop_and_release(blk);
 	return vhost_blk_start(blk, &backend);
 }
 
@@ -424,10 +429,11 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 			cpu_to_le32(bdev_discard_granularity(bdev) >>
 				    SECTOR_SHIFT);
 	}
-	/* Zeroes that have to be written take as long as any other data. */
-	config->max_write_zeroes_sectors =
-		cpu_to_le32(bdev_write_zeroes_sectors(bdev) ?
-			    UINT_MAX : VHOST_BLK_MAX_SECTORS);
+	/*
+	 * Zeroes that have to be written take as long as any other data, and a
+	 * device may say only when it is asked that it cannot zero.
+	 */
+	config->max_write_zeroes_sectors = cpu_to_le32(VHOST_BLK_MAX_SECTORS);
 	config->max_write_zeroes_seg = cpu_to_le32(VHOST_BLK_MAX_RANGES);
 	config->write_zeroes_may_unmap = !!bdev_write_zeroes_sectors(bdev);
 }
@@ -632,15 +638,36 @@ static bool vhost_blk_is_busy(struct vhost_blk *blk, unsigned int ioctl)
 /*
  * What may change of a stopped ring is where its used entries are logged: a VMM
  * that begins or ends a migration says so of every ring, whatever state it is
- * in. The log is written to by way of the owner's page tables, so no address
- * of it does harm to anybody else.
+ * in.
  */
+static long vhost_blk_change_log(struct vhost_virtqueue *vq,
+				 const struct vhost_vring_addr *addr)
+{
+	bool old_used = vq->log_used;
+	u64 old_addr = vq->log_addr;
+
+	lockdep_assert_held(&vq->mutex);
+
+	if (u64_to_user_ptr(addr->desc_user_addr) != vq->desc ||
+	    u64_to_user_ptr(addr->avail_user_addr) != vq->avail ||
+	    u64_to_user_ptr(addr->used_user_addr) != vq->used)
+		return -EBUSY;
+
+	vq->log_used = addr->flags & BIT(VHOST_VRING_F_LOG);
+	vq->log_addr = addr->log_guest_addr;
+	if (vhost_vq_access_ok(vq))
+		return 0;
+	vq->log_used = old_used;
+	vq->log_addr = old_addr;
+	return -EINVAL;
+}
+
 static long vhost_blk_set_ring_log(struct vhost_blk *blk,
 				   const struct vhost_vring_addr __user *argp)
 {
 	struct vhost_vring_addr addr;
 	struct vhost_virtqueue *vq;
-	long r = -EBUSY;
+	long r;
 
 	if (copy_from_user(&addr, argp, sizeof(addr)))
 		return -EFAULT;
@@ -654,13 +681,7 @@ static long vhost_blk_set_ring_log(struct vhost_blk *blk,
 	addr.index = array_index_nospec(addr.index, VHOST_BLK_MAX_QUEUES);
 	vq = &blk->queues[addr.index].vq;
 	mutex_lock(&vq->mutex);
-	if (u64_to_user_ptr(addr.desc_user_addr) == vq->desc &&
-	    u64_to_user_ptr(addr.avail_user_addr) == vq->avail &&
-	    u64_to_user_ptr(addr.used_user_addr) == vq->used) {
-		vq->log_used = addr.flags & BIT(VHOST_VRING_F_LOG);
-		vq->log_addr = addr.log_guest_addr;
-		r = 0;
-	}
+	r = vhost_blk_change_log(vq, &addr);
 	mutex_unlock(&vq->mutex);
 	return r;
 }
@@ -672,8 +693,14 @@ static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 
 	if (vhost_blk_is_busy(blk, ioctl))
 		return -EBUSY;
-	if (ioctl == VHOST_SET_VRING_ADDR && blk->disk && blk->stopped)
-		return vhost_blk_set_ring_log(blk, argp);
+	if (blk->disk && blk->stopped) {
+		if (ioctl == VHOST_SET_VRING_ADDR)
+			return vhost_blk_set_ring_log(blk, argp);
+		/* vhost.c would check nothing, and nothing new is taken */
+		if (vhost_blk_must_wait(ioctl) &&
+		    wait_event_killable(blk->wait, !atomic_read(&blk->active)))
+			return -EINTR;
+	}
 
 	r = vhost_dev_ioctl(&blk->dev, ioctl, argp);
 	if (r == -ENOIOCTLCMD)
@@ -687,6 +714,16 @@ static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		r = r ?: wait;
 	}
 	return r;
+}
+
+/*
+ * The numbers set aside for this driver, now and later. Any that is not known
+ * is refused as such: vhost.c would look for the number of a ring in it first.
+ */
+static bool vhost_blk_is_own(unsigned int ioctl)
+{
+	return _IOC_TYPE(ioctl) == VHOST_VIRTIO && _IOC_NR(ioctl) >= 0x50 &&
+	       _IOC_NR(ioctl) <= 0x5f;
 }
 
 /* The ioctls that anyone who has the file may use. */
@@ -737,6 +774,8 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 	case VHOST_RESET_OWNER:
 		return vhost_blk_reset_owner(blk);
 	default:
+		if (vhost_blk_is_own(ioctl))
+			return -ENOTTY;
 		return vhost_blk_common_ioctl(blk, ioctl, argp);
 	}
 }

@@ -41,6 +41,12 @@
 #define VHOST_BLK_WEIGHT	256
 #define VHOST_BLK_BYTE_WEIGHT	(16 << 20)
 
+/*
+ * And for how long: a chain may name so many empty descriptors that to walk it
+ * takes a second.
+ */
+#define VHOST_BLK_PASS_JIFFIES	msecs_to_jiffies(10)
+
 /* Used entries that are published with one update of the used index. */
 #define VHOST_BLK_USED_BATCH	64U
 

@@ -156,6 +156,25 @@ static unsigned int vhost_blk_page_run(struct page **pages, unsigned int nr)
 }
 
 /*
+ * A pin of a small page is 1024 references, and a driver may name one page as
+ * often as it likes in as many requests as it has rings for. Well before the
+ * count runs over there is no more to be had; pin_user_pages() would warn.
+ */
+static bool vhost_blk_pinned_too_often(struct page **pages, int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		if (!folio_test_large(folio) &&
+		    folio_ref_count(folio) > INT_MAX / 2)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Guest memory as it is. Each bio_vec starts in its first page and covers no
  * page twice, so vhost_blk_put_pages() finds from it alone what was pinned.
  */
@@ -179,6 +198,10 @@ static size_t vhost_blk_add_guest_pages(struct vhost_blk_req *req,
 				     gup_flags, pages);
 	if (pinned <= 0)
 		return 0;
+	if (unlikely(vhost_blk_pinned_too_often(pages, pinned))) {
+		unpin_user_pages(pages, pinned);
+		return 0;
+	}
 
 	added = min(len, pinned * PAGE_SIZE - offset);
 	vhost_blk_cursor_advance(&req->cmd.data, added);
@@ -471,7 +494,23 @@ static bool vhost_blk_build_or_fail(struct vhost_blk_req *req)
 	if (req->error)
 		status = vhost_blk_status((__force blk_status_t)req->error);
 	vhost_blk_free_bios(req);
+	req->window = 0;
 	return vhost_blk_end_request(req, status);
+}
+
+/*
+ * What the device cannot address; and what it makes a checksum of, which a guest
+ * that changes its buffer meanwhile would make wrong.
+ */
+static bool vhost_blk_must_bounce(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->disk->bdev;
+
+	if (!vhost_blk_is_read(req) && bdev_stable_writes(bdev))
+		return true;
+	/* Whole blocks can be split wherever the device wants. */
+	return !vhost_blk_is_aligned(req->cmd.data, bdev_dma_alignment(bdev) |
+				     (bdev_logical_block_size(bdev) - 1));
 }
 
 /**
@@ -487,6 +526,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	struct vhost_blk_cmd *cmd = &req->cmd;
 
 	req->done = 0;
+	req->window = 0;
 	req->bounced = false;
 	req->zero_pages = false;
 	req->flushing = false;
@@ -494,10 +534,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_READ:
 	case VHOST_BLK_STAT_WRITE:
-		/* Whole blocks can be split wherever the device wants. */
-		req->bounced = !vhost_blk_is_aligned(cmd->data,
-						     bdev_dma_alignment(bdev) |
-						     (bdev_logical_block_size(bdev) - 1));
+		req->bounced = vhost_blk_must_bounce(req);
 		break;
 	case VHOST_BLK_STAT_FLUSH:
 		if (!bdev_write_cache(bdev))
@@ -578,6 +615,7 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		return vhost_blk_end_request(req, vhost_blk_status(error));
 
 	req->done += req->window;
+	req->window = 0;
 	if (!req->flushing && req->done < req->cmd.bytes) {
 		if (!vhost_blk_may_continue(req))
 			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);

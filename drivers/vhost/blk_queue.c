@@ -16,6 +16,7 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/eventfd.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -30,6 +31,7 @@ struct vhost_blk_pass {
 	struct vhost_blk_req **tail;
 	int reqs;
 	int bytes;
+	unsigned long end;		/* jiffies */
 };
 
 struct workqueue_struct *vhost_blk_workqueue;
@@ -143,18 +145,26 @@ static void vhost_blk_publish(struct vhost_blk_vq *bvq, bool added)
 	bvq->nr_retired[1] = 0;
 }
 
+/* How much of its data in guest memory a request may have changed. */
+static u64 vhost_blk_dirtied(const struct vhost_blk_req *req)
+{
+	if (req->cmd.type == VHOST_BLK_STAT_READ)
+		return req->done + req->window;
+	return req->cmd.bytes;
+}
+
 static void vhost_blk_log(struct vhost_blk_req *req)
 {
 	struct vhost_virtqueue *vq = &req->bvq->vq;
 	struct vhost_log status = { .addr = req->log_status, .len = 1 };
+	u64 dirtied = vhost_blk_dirtied(req);
 
 	/* Without a log since it was parsed there is nowhere to write to. */
 	if (!req->log_on || !vhost_has_feature(vq, VHOST_F_LOG_ALL))
 		return;
 	/* A log that cannot be written is the VMM's loss, not the guest's. */
-	if (req->log_num)
-		vhost_log_write(vq, req->log, req->log_num, req->cmd.bytes,
-				NULL, 0);
+	if (req->log_num && dirtied)
+		vhost_log_write(vq, req->log, req->log_num, dirtied, NULL, 0);
 	vhost_log_write(vq, &status, 1, 1, NULL, 0);
 }
 
@@ -400,7 +410,8 @@ static bool vhost_blk_may_take(const struct vhost_blk_vq *bvq,
 			       const struct vhost_blk_pass *pass)
 {
 	return !bvq->failed && bvq->free && pass->reqs < VHOST_BLK_WEIGHT &&
-	       pass->bytes < VHOST_BLK_BYTE_WEIGHT;
+	       pass->bytes < VHOST_BLK_BYTE_WEIGHT &&
+	       time_before_eq(jiffies, pass->end);
 }
 
 /*
@@ -499,6 +510,7 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 	lockdep_assert_held(&vq->mutex);
 
 	mine = vhost_blk_begin_pass(bvq);
+	pass.end = jiffies + VHOST_BLK_PASS_JIFFIES;
 	for (;;) {
 		pass.batch = NULL;
 		pass.tail = &pass.batch;
@@ -514,6 +526,10 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		/* Comes back for the ring, and end_pass for what is done. */
 		if (vhost_exceeds_weight(vq, pass.reqs, pass.bytes))
 			break;
+		if (time_after(jiffies, pass.end)) {
+			vhost_poll_queue(&vq->poll);
+			break;
+		}
 		/* The ring was seen empty after all was done, or it is full. */
 		if (!pass.batch && !added)
 			break;

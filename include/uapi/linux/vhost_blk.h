@@ -17,10 +17,12 @@
  * VHOST_BLK_SET_BACKEND with fd -1, VHOST_RESET_OWNER or the last close().
  *
  * Every structure below starts with its own size in bytes, as the caller was
- * compiled with it. The kernel answers -EINVAL to a size it does not know, and
- * to any flag, padding or reserved field that is not zero. Every ioctl here
- * needs VHOST_SET_OWNER first and answers -EPERM without it, or when the
- * caller's address space is not the owner's.
+ * compiled with it, which is part of the number of the ioctl too. The kernel
+ * answers -ENOTTY to a number of this range (0x50 to 0x5f) that it does not know,
+ * and so to a larger structure, and -EINVAL to a size that does not fit the
+ * number and to any flag, padding or reserved field that is not zero. Every
+ * ioctl here needs VHOST_SET_OWNER first and answers -EPERM without it, or when
+ * the caller's address space is not the owner's.
  *
  * All numbers are in the byte order of the host unless stated otherwise. A
  * sector is always 512 bytes.
@@ -120,7 +122,8 @@ struct vhost_blk_backend {
  * back and clean ones dropped first, since requests go past that cache; read
  * the disk with O_DIRECT while it is served. Errors:
  *
- * EBADF	@fd or @stop_fd is not open, or was opened with O_PATH.
+ * EBADF	@fd or @stop_fd is not open, or was opened with O_PATH, or @fd is
+ *		not open for reading.
  * ENOTBLK	@fd is not a block device.
  * EBUSY	A backend is set already, or requests of the last one are still
  *		in flight.
@@ -141,11 +144,11 @@ struct vhost_blk_backend {
  * it cannot write) signals its VHOST_SET_VRING_ERR eventfd and takes no further
  * request until the backend is set again; the others go on.
  *
- * With @fd -1 (all other fields but @size ignored; they should be zero) it
- * stops all virtqueues, waits until no request is in flight and releases the
- * block device. Afterwards the kernel changes guest memory no more, and the used
- * index of each ring that has not failed equals what VHOST_GET_VRING_BASE
- * returns.
+ * With @fd -1 (the other fields should be zero; of them only @flags, padding and
+ * reserved ones are looked at) it stops all virtqueues, waits until no request
+ * is in flight and releases the block device. Afterwards the kernel changes
+ * guest memory no more, and the used index of each ring that has not failed
+ * equals what VHOST_GET_VRING_BASE returns.
  * If a fatal signal ends the wait it fails with -EINTR: the rings stay
  * stopped, and the call may be repeated. Without a backend it does nothing and
  * succeeds.

@@ -152,6 +152,9 @@ TEST_F(control, f72_fds_of_all_kinds)
 	fd = open(self->b.be.path, O_PATH);
 	EXPECT_TRUE(refused_fd(dev, be, fd, -EBADF));
 	close(fd);
+	fd = open(self->b.be.path, O_WRONLY);
+	EXPECT_TRUE(refused_fd(dev, be, fd, -EBADF));
+	close(fd);
 	EXPECT_TRUE(refused_fd(dev, be, fd, -EBADF));
 	EXPECT_TRUE(refused_fd(dev, be, 1 << 20, -EBADF));
 	EXPECT_TRUE(refused_fd(dev, be, dev->fd, -ENOTBLK));
@@ -343,12 +346,18 @@ TEST_F(control, f72_unknown_ioctls)
 {
 	struct vdev *dev = &self->b.dev;
 	struct vhost_vring_file arg = { .index = 0, .fd = -1 };
+	uint32_t size = sizeof(struct vhost_blk_backend);
 	unsigned int nr;
 
 	for (nr = 0x56; nr < 0x60; nr++) {
 		EXPECT_EQ(-ENOTTY, vdev_ioctl(dev, _IO(VHOST_VIRTIO, nr),
 					      &arg));
+		EXPECT_EQ(-ENOTTY, vdev_ioctl(dev, _IO(VHOST_VIRTIO, nr),
+					      &size));
 	}
+	/* Structures of a later kernel are larger. */
+	EXPECT_EQ(-ENOTTY, vdev_ioctl(dev, _IOC(_IOC_WRITE, VHOST_VIRTIO, 0x50,
+						size + 8), &size));
 	EXPECT_EQ(-ENOTTY, vdev_ioctl(dev, VHOST_NET_SET_BACKEND, &arg));
 	/* BLKROSET, of block devices */
 	EXPECT_EQ(-ENOTTY, vdev_ioctl(dev, _IO(0x12, 93), &arg));

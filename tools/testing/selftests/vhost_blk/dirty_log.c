@@ -540,6 +540,86 @@ TEST_F(dirty_log, i101_log_base_moved_in_flight)
 	free(other);
 }
 
+/* An address that is nobody's memory. */
+#define NO_LOG	((void *)-4096L)
+
+/*
+ * While a ring is being stopped vhost.c takes any base, but what is in flight
+ * goes into the log that was. Without it nothing starts.
+ */
+TEST_F(dirty_log, i101_log_base_nowhere_while_stopping)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	uint64_t base = (uintptr_t)NO_LOG;
+	struct background bg;
+	struct blk_req req;
+
+	AGAIN(&opts, return);
+	ASSERT_TRUE(log_on(dev));
+	ASSERT_TRUE(hold_one(&self->b, &req, self->data));
+	memset(dev->log, 0, dev->log_size);
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_BLK_STOP, NULL));
+	ASSERT_TRUE(background_ioctl(&bg, dev->fd, VHOST_SET_LOG_BASE, &base));
+	EXPECT_TRUE(background_blocks(&bg, 200));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(background_join(&bg));
+	ASSERT_TRUE(blk_reap(self->vq, &req, 1));
+	EXPECT_EQ(OK, *req.status.p);
+	EXPECT_TRUE(DIRTY_ARE(pages(self->data), pages(req.status),
+			      pages(self->vq->used_buf)));
+
+	ASSERT_TRUE(vdev_stop(dev));
+	EXPECT_EQ(-EFAULT, vdev_set_backend(dev, &dev->backend));
+	ASSERT_TRUE(set_log_base(dev, dev->log));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+}
+
+/* Nor may a ring that is being stopped be logged to such a base. */
+TEST_F(dirty_log, i101_ring_log_nowhere_while_stopping)
+{
+	struct bench_opts opts = { .backend.gate = true, .stopped = true };
+	struct vdev *dev = &self->b.dev;
+	struct vhost_vring_addr addr;
+	struct blk_req req;
+
+	AGAIN(&opts, return);
+	addr = (struct vhost_vring_addr) {
+		.index = 0,
+		.desc_user_addr = (uintptr_t)self->vq->desc,
+		.avail_user_addr = (uintptr_t)self->vq->avail,
+		.used_user_addr = (uintptr_t)self->vq->used,
+		.log_guest_addr = self->vq->used_buf.gpa,
+	};
+	ASSERT_EQ(0, set_vring_addr(dev, addr));
+	ASSERT_TRUE(set_log_base(dev, NO_LOG));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+	ASSERT_TRUE(hold_one(&self->b, &req, self->data));
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_BLK_STOP, NULL));
+	addr.flags = 1 << VHOST_VRING_F_LOG;
+	EXPECT_EQ(-EINVAL, set_vring_addr(dev, addr));
+	addr.flags = 0;
+	EXPECT_EQ(0, set_vring_addr(dev, addr));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(vdev_stop(dev));
+	ASSERT_TRUE(blk_reap(self->vq, &req, 1));
+	EXPECT_EQ(OK, *req.status.p);
+	ASSERT_TRUE(set_log_base(dev, dev->log));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+}
+
+/* What was never given to the device has not changed. */
+TEST_F(dirty_log, i98_read_that_cannot_be_pinned)
+{
+	struct gbuf data = guest_alloc_in(&self->b.dev.mem, GUEST_ADJ, 8192, 0);
+
+	ASSERT_TRUE(guest_protect(data, PROT_READ));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, data));
+	ASSERT_TRUE(guest_protect(data, PROT_READ | PROT_WRITE));
+	EXPECT_TRUE(DIRTY_ARE(pages(self->vq->status),
+			      pages(self->vq->used_buf)));
+}
+
 TEST_F(dirty_log, i100_get_id_into_a_large_buffer)
 {
 	struct pages must[] = {
