@@ -18,7 +18,7 @@ kbuild = $(MAKE) -C $(KDIR) M=$(top) CONFIG_VHOST_BLK=m \
 all: modules
 
 modules:
-	@$(top)/compat/prepare $(KDIR) $(compat)
+	@$(top)/compat/prepare "$(KDIR)" "$(compat)"
 	+@$(kbuild) modules
 	@$(top)/compat/check-layout $(module) $(compat) || { rm -f $(module); exit 1; }
 

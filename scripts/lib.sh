@@ -10,7 +10,7 @@ shopt -s inherit_errexit
 # shellcheck disable=SC2034
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 prog=$(basename "$0")
-cache=${VHOST_BLK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vhost-blk}
+cache=${VHOST_BLK_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vhost-blk}
 
 # Messages go to stderr: stdout is for results.
 say() {

@@ -154,8 +154,8 @@ struct vhost_blk_backend {
  * succeeds.
  *
  * VHOST_SET_FEATURES, VHOST_SET_VRING_NUM and VHOST_SET_VRING_BASE answer
- * -EBUSY from VHOST_BLK_SET_BACKEND until then, and VHOST_ATTACH_VRING_WORKER
- * does from the stop on, as does VHOST_SET_VRING_ADDR if it would move the ring.
+ * -EBUSY while a backend is set, and VHOST_ATTACH_VRING_WORKER does from the stop
+ * until it is released, as does VHOST_SET_VRING_ADDR if it would move the ring.
  * VHOST_F_LOG_ALL, and whether and where the used ring is logged, may be changed
  * at any time.
  * That switch, VHOST_SET_MEM_TABLE, VHOST_SET_LOG_BASE and VHOST_SET_LOG_FD
