@@ -187,7 +187,10 @@ TEST_F(bounds, e68_more_bounced_than_the_budget)
 		EXPECT_TRUE(gbuf_matches(data[i], i + 1));
 }
 
-/* The worker serves the other queue before a request of 256 MiB is through. */
+/*
+ * The worker serves the other queue before the largest request is through. It
+ * is that large for this process not to be late in seeing it.
+ */
 TEST_F(bounds, d58_a_large_request_shares_the_worker)
 {
 	struct bench_opts opts = {
@@ -195,7 +198,7 @@ TEST_F(bounds, d58_a_large_request_shares_the_worker)
 		.dev.features_off = BIT64(VIRTIO_BLK_F_DISCARD),
 	};
 	struct virtio_blk_discard_write_zeroes range = {
-		.num_sectors = 256 << 11,
+		.num_sectors = VHOST_BLK_MAX_SECTORS,
 	};
 	struct blk_req large, small;
 	struct gbuf data;
@@ -219,7 +222,8 @@ TEST_F(bounds, d58_a_large_request_shares_the_worker)
 	vq_kick(sibling);
 	EXPECT_TRUE(blk_reap(sibling, &small, 1));
 	EXPECT_EQ(0, vq_used_idx(self->vq));
-	ASSERT_TRUE(vq_wait(self->vq, 1));
+	/* Twice, for it takes a checked kernel a while. */
+	ASSERT_TRUE(vq_wait(self->vq, 1) || vq_wait(self->vq, 1));
 	EXPECT_TRUE(blk_reap(self->vq, &large, 1));
 	EXPECT_EQ(OK, *large.status.p);
 }
