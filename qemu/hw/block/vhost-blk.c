@@ -29,7 +29,6 @@
 #include "hw/virtio/virtio-bus.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
-#include "qemu/bitmap.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
@@ -160,6 +159,13 @@ static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
     event_notifier_test_and_clear(virtio_queue_get_host_notifier(vq));
     virtio_queue_set_notification(vq, 1);
 
+    /*
+     * The driver may have switched DMA off, which is no reason to forget where
+     * it is: do not rely on what was read that way.
+     */
+    virtio_queue_set_last_avail_idx(vdev, n, avail_idx);
+    virtio_queue_set_used_idx(vdev, n, used_idx);
+
     if (event_notifier_test_and_clear(&s->vqs[n].error_notifier)) {
         s->ring_failed = true;
     }
@@ -197,20 +203,28 @@ static void vhost_blk_take_rings(VHostBlk *s)
     }
 }
 
+/*
+ * Unless its notifier is attached: an I/O thread may be at work on the queue.
+ * And not while the driver sets it up after a reset of that queue.
+ */
+static void vhost_blk_attach_queue(VHostBlk *s, int n)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+
+    if (!test_bit(n, s->reset_queues) &&
+        !test_and_set_bit(n, s->attached_queues)) {
+        virtio_queue_aio_attach_host_notifier(
+            virtio_get_queue(VIRTIO_DEVICE(s), n), vblk->vq_aio_context[n]);
+    }
+}
+
 static void vhost_blk_attach_queues(VHostBlk *s)
 {
     VirtIOBlock *vblk = VIRTIO_BLK(s);
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
     int i;
 
-    if (!vblk->ioeventfd_started) {
-        return;
-    }
-    for (i = 0; i < vblk->conf.num_queues; i++) {
-        if (!test_bit(i, s->reset_queues)) {
-            virtio_queue_aio_attach_host_notifier(virtio_get_queue(vdev, i),
-                                                  vblk->vq_aio_context[i]);
-        }
+    for (i = 0; vblk->ioeventfd_started && i < vblk->conf.num_queues; i++) {
+        vhost_blk_attach_queue(s, i);
     }
 }
 
@@ -271,6 +285,9 @@ static void vhost_blk_stopped(EventNotifier *n)
 static void vhost_blk_drained_begin(VirtIOBlock *vblk)
 {
     VHostBlk *s = VHOST_BLK(vblk);
+
+    /* virtio-blk has just detached them */
+    bitmap_zero(s->attached_queues, vblk->conf.num_queues);
 
     if (s->state == VHOST_BLK_KERNEL) {
         vhost_blk_begin_stop(s);
@@ -675,6 +692,12 @@ static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
         }
     }
 
+    /* vhost may have mapped something else than memory of the guest's */
+    if (!vhost_blk_check_memory(s, errp)) {
+        vhost_blk_finish_stop(s);
+        return false;
+    }
+
     r = vhost_blk_set_serial(s);
     if (r == 0) {
         r = vhost_blk_set_backend(s, bypass);
@@ -746,6 +769,7 @@ static void vhost_blk_detach_queues(VHostBlk *s)
                                 s);
         }
     }
+    bitmap_zero(s->attached_queues, vblk->conf.num_queues);
 }
 
 /*
@@ -754,15 +778,11 @@ static void vhost_blk_detach_queues(VHostBlk *s)
  */
 static void vhost_blk_attach_unused_queues(VHostBlk *s)
 {
-    VirtIOBlock *vblk = VIRTIO_BLK(s);
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
     int i;
 
     for (i = 0; i < s->dev.nvqs; i++) {
-        if (!virtio_queue_get_desc_addr(vdev, i) &&
-            !test_bit(i, s->reset_queues)) {
-            virtio_queue_aio_attach_host_notifier(virtio_get_queue(vdev, i),
-                                                  vblk->vq_aio_context[i]);
+        if (!virtio_queue_get_desc_addr(VIRTIO_DEVICE(s), i)) {
+            vhost_blk_attach_queue(s, i);
         }
     }
 }
@@ -837,6 +857,8 @@ static void vhost_blk_handover(void *opaque)
 static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
 {
     VHostBlk *s = VHOST_BLK(vdev);
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    bool started = vblk->ioeventfd_started;
     int r;
 
     if (s->stop_failed) {
@@ -844,10 +866,19 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
         return 0;
     }
     r = VHOST_BLK_GET_CLASS(s)->parent_start_ioeventfd(vdev);
-    if (r == 0) {
-        vhost_blk_schedule_handover(s);
+    if (r < 0) {
+        return r;
     }
-    return r;
+    if (!started && vblk->ioeventfd_started && !blk_in_drain(vblk->blk)) {
+        bitmap_fill(s->attached_queues, vblk->conf.num_queues);
+        if (!bitmap_empty(s->reset_queues, vblk->conf.num_queues)) {
+            /* virtio-blk does not know of those */
+            vhost_blk_detach_queues(s);
+            vhost_blk_attach_queues(s);
+        }
+    }
+    vhost_blk_schedule_handover(s);
+    return 0;
 }
 
 static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
@@ -856,6 +887,7 @@ static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
 
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_stop_ioeventfd(vdev);
+    bitmap_zero(s->attached_queues, s->parent_obj.conf.num_queues);
 }
 
 static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
@@ -885,6 +917,26 @@ static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
     vhost_blk_schedule_handover(s);
 }
 
+/* Requests that failed wait there for the machine to go on. */
+static void vhost_blk_purge_queue(VHostBlk *s, uint32_t queue_index)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    VirtIOBlockReq **p = &vblk->rq;
+
+    QEMU_LOCK_GUARD(&vblk->rq_lock);
+    while (*p) {
+        VirtIOBlockReq *req = *p;
+
+        if (virtio_get_queue_index(req->vq) == queue_index) {
+            *p = req->next;
+            virtqueue_detach_element(req->vq, &req->elem, 0);
+            g_free(req);
+        } else {
+            p = &req->next;
+        }
+    }
+}
+
 /*
  * The caller goes on to forget the ring: nobody may look at it any more, and
  * nothing that came from it may still be under way.
@@ -900,6 +952,7 @@ static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
     set_bit(queue_index, s->reset_queues);
     vhost_blk_detach_queues(s);
     blk_drain(vblk->blk);
+    vhost_blk_purge_queue(s, queue_index);
     if (!blk_bs(vblk->blk) && !blk_in_drain(vblk->blk)) {
         /* Nothing was drained that could have attached the others again */
         vhost_blk_attach_queues(s);
@@ -1115,8 +1168,6 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         return;
     }
 
-    s->reset_queues = bitmap_new(s->parent_obj.conf.num_queues);
-
     /*
      * Interrupts are masked where stock virtio-blk masks them: the kernel
      * gets the guest notifier itself, whatever the state of its vector.
@@ -1138,8 +1189,6 @@ static void vhost_blk_unrealize(DeviceState *dev)
     vhost_blk_disconnect(s);
     VHOST_BLK_GET_CLASS(s)->parent_unrealize(dev);
     vhost_blk_clear_reason(s);
-    g_free(s->reset_queues);
-    s->reset_queues = NULL;
 }
 
 static char *vhost_blk_get_data_path(Object *obj, Error **errp)

@@ -1311,6 +1311,52 @@ static void test_queue_reset_full(void)
     disk_free(disk);
 }
 
+/* Nobody looks at a queue between its reset and when it is enabled again */
+static void test_queue_reset_stop(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2,
+                                 ",iothread=t0 -object iothread,id=t0");
+    Request *req;
+    char buf[BLOCK_SIZE] = {};
+    uint16_t head;
+
+    req = submit_quietly(g, 1, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf), &head);
+    publish(g, g->vq[1], head);
+    reset_queue(g, 1);
+    qmp(g, "stop");
+    qmp(g, "cont");
+    g_usleep(100000);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    request_free(req);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[1] = guest_setup_queue(g, 1);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver switches DMA off and on, and goes on where it was */
+static void test_bus_master(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    uint16_t command = qpci_config_readw(g->pci->pdev, PCI_COMMAND);
+
+    load_finish(load_start(g), disk);
+    qpci_config_writew(g->pci->pdev, PCI_COMMAND, command & ~PCI_COMMAND_MASTER);
+    wait_data_path(g, "userspace");
+    qpci_config_writew(g->pci->pdev, PCI_COMMAND, command);
+    g->vdev->bus->set_status(g->vdev, g->vdev->bus->get_status(g->vdev) |
+                                      VIRTIO_CONFIG_S_DRIVER_OK);
+    load_finish(load_start(g), disk);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* A drive without a medium fails requests, which is not to forget them */
 static void test_queue_reset_no_medium(void)
 {
@@ -2323,6 +2369,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/queue-reset-userspace",
                    test_queue_reset_userspace);
     qtest_add_func("/vhost-blk/move/queue-reset-full", test_queue_reset_full);
+    qtest_add_func("/vhost-blk/move/queue-reset-stop", test_queue_reset_stop);
+    qtest_add_func("/vhost-blk/move/bus-master", test_bus_master);
     qtest_add_func("/vhost-blk/move/queue-reset-no-medium",
                    test_queue_reset_no_medium);
     qtest_add_func("/vhost-blk/move/write-cache", test_write_cache);

@@ -7,6 +7,7 @@
 
 #include "hw/virtio/vhost.h"
 #include "hw/virtio/virtio-blk.h"
+#include "qemu/bitmap.h"
 #include "qemu/event_notifier.h"
 #include "qom/object.h"
 
@@ -52,7 +53,9 @@ struct VHostBlk {
     /* The rings that the kernel has been given, one bit each */
     uint64_t kernel_rings;
     /* Queues that the driver has reset and not enabled again */
-    unsigned long *reset_queues;
+    DECLARE_BITMAP(reset_queues, VIRTIO_QUEUE_MAX);
+    /* Queues whose host notifier is attached to the AioContext */
+    DECLARE_BITMAP(attached_queues, VIRTIO_QUEUE_MAX);
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
     /* The kernel did not start; nothing has changed that it should now */
