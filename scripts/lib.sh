@@ -127,7 +127,8 @@ unlock() {
 # cache_make NAME BUILDER [ARGUMENT...]: make the cache entry NAME unless it is
 # there, and put its path in REPLY. BUILDER is a function; it is called with a
 # new directory and the arguments, and that directory becomes the entry when the
-# function is done: whoever finds an entry finds it whole.
+# function is done: whoever finds an entry finds it whole. What it prints does not
+# mix with what our caller prints for its own.
 cache_make() {
 	local name=$1 builder=$2 path=$cache/$1 tmp=$cache/tmp/$1 lock_fd
 
@@ -138,7 +139,7 @@ cache_make() {
 			# Left by a run that was interrupted: we hold the lock.
 			rm -rf "$tmp"
 			mkdir -p "$tmp"
-			"$builder" "$tmp" "$@"
+			"$builder" "$tmp" "$@" >&2
 			mv "$tmp" "$path"
 		fi
 		unlock
