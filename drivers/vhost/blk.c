@@ -511,6 +511,8 @@ static void vhost_blk_add_stats(struct vhost_blk_stats *stats,
 	stats->reclaimed += READ_ONCE(counters->reclaimed);
 	stats->kicks += READ_ONCE(counters->kicks);
 	stats->signals += READ_ONCE(counters->signals);
+	stats->polls += READ_ONCE(counters->polls);
+	stats->polled += READ_ONCE(counters->polled);
 	stats->ring_errors += READ_ONCE(counters->ring_errors);
 	stats->in_flight += vhost_blk_in_flight(bvq);
 }
@@ -864,9 +866,10 @@ static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 	if (!stats.kicks && !stats.signals)
 		return;
 
-	seq_printf(m, "queue-%u:\tin-flight %llu kicks %llu signals %llu reclaimed %llu ring-errors %llu\n",
+	seq_printf(m, "queue-%u:\tin-flight %llu kicks %llu signals %llu polls %llu polled %llu reclaimed %llu ring-errors %llu\n",
 		   nr, stats.in_flight, stats.kicks, stats.signals,
-		   stats.reclaimed, stats.ring_errors);
+		   stats.polls, stats.polled, stats.reclaimed,
+		   stats.ring_errors);
 	for (i = 0; i < VHOST_BLK_NR_STATS; i++)
 		if (stats.requests[i] || stats.failed[i])
 			seq_printf(m, "queue-%u-%s:\trequests %llu bytes %llu failed %llu\n",

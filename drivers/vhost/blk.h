@@ -9,6 +9,7 @@
  *   blk_bio.c      carries it out with bios,
  *   blk_queue.c    writes its status and puts it into the used ring.
  *
+ * blk_poll.c looks for work in the ring and at the device, if it shall.
  * blk.c is the device around it: open, ioctls, the disk, release.
  *
  * Lock order: vhost_dev.mutex, then vhost_virtqueue.mutex, then
@@ -19,7 +20,9 @@
 #define _VHOST_BLK_H
 
 #include <linux/bio.h>
+#include <linux/compiler.h>
 #include <linux/blkdev.h>
+#include <linux/list.h>
 #include <linux/llist.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
@@ -96,6 +99,7 @@ struct vhost_blk_req {
 	bool write_through;
 	bool flushing;			/* data is done, the cache is not yet */
 	bool inline_busy;
+	bool polled;			/* on vhost_blk_vq.polled */
 	bool log_on;
 
 	struct vhost_blk_cmd cmd;
@@ -108,6 +112,7 @@ struct vhost_blk_req {
 	u32 log_num;
 	u64 log_status;			/* guest physical address */
 
+	struct list_head poll_node;
 	struct vhost_blk_bio *bios;
 	struct vhost_blk_bio *last_bio;
 	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
@@ -122,6 +127,8 @@ struct vhost_blk_counters {
 	u64 reclaimed;
 	u64 kicks;
 	u64 signals;
+	u64 polls;
+	u64 polled;
 	u64 ring_errors;
 };
 
@@ -140,6 +147,9 @@ struct vhost_blk_vq {
 	bool write_through;
 	bool no_write_zeroes[2];	/* the device refused: without, with unmap */
 	unsigned int bounce_pages;	/* in use */
+	struct list_head polled;	/* requests that must be polled for */
+	u32 poll_ns;			/* to look for work, before sleeping */
+	u64 idle_since;			/* ns, or 0 */
 	u8 serial[VHOST_BLK_SERIAL_LEN];
 	struct vhost_blk_counters counters;
 	unsigned int nr_used;		/* collected, not in the ring yet */
@@ -189,6 +199,11 @@ void vhost_blk_stop_queue(struct vhost_blk_vq *bvq);
 void vhost_blk_free_queue(struct vhost_blk_vq *bvq);
 void vhost_blk_request_done(struct vhost_blk_req *req);
 
+static inline void vhost_blk_count(u64 *counter, u64 n)
+{
+	WRITE_ONCE(*counter, *counter + n);
+}
+
 static inline unsigned int vhost_blk_in_flight(const struct vhost_blk_vq *bvq)
 {
 	return READ_ONCE(bvq->in_flight[0]) + READ_ONCE(bvq->in_flight[1]);
@@ -201,5 +216,13 @@ bool vhost_blk_start_request(struct vhost_blk_req *req);
 bool vhost_blk_continue_request(struct vhost_blk_req *req);
 void vhost_blk_submit_request(struct vhost_blk_req *req);
 void vhost_blk_abandon_request(struct vhost_blk_req *req);
+
+/* blk_poll.c */
+void vhost_blk_poll_woken(struct vhost_blk_vq *bvq);
+void vhost_blk_poll_idle(struct vhost_blk_vq *bvq);
+bool vhost_blk_poll(struct vhost_blk_vq *bvq);
+void vhost_blk_poll_device(struct vhost_blk_vq *bvq);
+void vhost_blk_mark_polled(struct vhost_blk_req *req);
+bool vhost_blk_unmark_polled(struct vhost_blk_req *req, blk_status_t error);
 
 #endif /* _VHOST_BLK_H */

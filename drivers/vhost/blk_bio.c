@@ -349,7 +349,10 @@ static bool vhost_blk_build_data(struct vhost_blk_req *req)
 			break;
 		}
 	}
-	return req->window && vhost_blk_keep_iov(req);
+	if (!req->window || !vhost_blk_keep_iov(req))
+		return false;
+	vhost_blk_mark_polled(req);
+	return true;
 }
 
 /*
@@ -393,6 +396,23 @@ static bool vhost_blk_build_range(struct vhost_blk_req *req)
 	bio = vhost_blk_add_bio(req, opf, 0);
 	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
 	req->window = sectors << SECTOR_SHIFT;
+	return true;
+}
+
+/* The only bio of a window once more, as it was but not polled for. */
+static bool vhost_blk_build_again(struct vhost_blk_req *req)
+{
+	struct bio *bio = &req->bios->bio;
+	unsigned short nr_vecs = bio->bi_vcnt;
+
+	bio_reset(bio, req->disk->bdev, vhost_blk_opf(req));
+	bio->bi_vcnt = nr_vecs;
+	bio->bi_iter.bi_sector = req->cmd.sector + (req->done >> SECTOR_SHIFT);
+	bio->bi_iter.bi_size = req->window;
+	bio->bi_private = req;
+	bio->bi_end_io = vhost_blk_end_io;
+	req->error = 0;
+	atomic_set(&req->pending, 1);
 	return true;
 }
 
@@ -600,6 +620,8 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 {
 	blk_status_t error = (__force blk_status_t)req->error;
 
+	if (vhost_blk_unmark_polled(req, error))
+		return vhost_blk_build_again(req);
 	if (!error && req->bounced && vhost_blk_is_read(req) &&
 	    !vhost_blk_copy_back(req))
 		error = BLK_STS_IOERR;
@@ -648,6 +670,7 @@ void vhost_blk_submit_request(struct vhost_blk_req *req)
 /* End a request whose guest is gone: nothing may touch its memory any more. */
 void vhost_blk_abandon_request(struct vhost_blk_req *req)
 {
+	vhost_blk_unmark_polled(req, BLK_STS_OK);
 	vhost_blk_free_bios(req);
 	vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 }

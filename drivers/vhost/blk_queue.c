@@ -31,15 +31,11 @@ struct vhost_blk_pass {
 	struct vhost_blk_req **tail;
 	int reqs;
 	int bytes;
+	bool poll;			/* before notifications come back */
 	unsigned long end;		/* jiffies */
 };
 
 struct workqueue_struct *vhost_blk_workqueue;
-
-static void vhost_blk_count(u64 *counter, u64 n)
-{
-	WRITE_ONCE(*counter, *counter + n);
-}
 
 static void vhost_blk_fail_queue(struct vhost_blk_vq *bvq)
 {
@@ -438,7 +434,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	while (vhost_blk_may_take(bvq, pass)) {
 		if (vhost_blk_take_chain(bvq, disk, &lim, pass, &added))
 			continue;
-		if (bvq->failed || added || pass->batch ||
+		if (bvq->failed || added || pass->batch || pass->poll ||
 		    !vhost_enable_notify(vq->dev, vq))
 			break;
 		vhost_disable_notify(vq->dev, vq);
@@ -510,10 +506,13 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 	lockdep_assert_held(&vq->mutex);
 
 	mine = vhost_blk_begin_pass(bvq);
+	vhost_blk_poll_woken(bvq);
+	pass.poll = mine && bvq->poll_ns;
 	pass.end = jiffies + VHOST_BLK_PASS_JIFFIES;
 	for (;;) {
 		pass.batch = NULL;
 		pass.tail = &pass.batch;
+		vhost_blk_poll_device(bvq);
 		added = vhost_blk_complete_done(bvq, &pass);
 		vhost_blk_publish(bvq, added);
 		added = vhost_blk_take_chains(bvq, &pass);
@@ -530,14 +529,22 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 			vhost_poll_queue(&vq->poll);
 			break;
 		}
+		if (pass.batch || added)
+			continue;
 		/* The ring was seen empty after all was done, or it is full. */
-		if (!pass.batch && !added)
+		if (!pass.poll)
 			break;
+		pass.poll = vhost_blk_poll(bvq);
 	}
 	if (mine)
 		vhost_blk_end_pass(bvq);
 	else if (!llist_empty(&bvq->done))
 		vhost_blk_queue_done_work(bvq);
+	/* No interrupt will say that these are done. */
+	if (!list_empty(&bvq->polled))
+		vhost_blk_queue_done_work(bvq);
+	else
+		vhost_blk_poll_idle(bvq);
 }
 
 static void vhost_blk_handle_kick(struct vhost_work *work)
@@ -571,6 +578,7 @@ static void vhost_blk_handle_orphans(struct work_struct *work)
 	unsigned int nr[2] = {};
 
 	mutex_lock(&bvq->vq.mutex);
+	vhost_blk_poll_device(bvq);
 	for (req = vhost_blk_take_done(bvq); req; req = next) {
 		next = req->next;
 		vhost_blk_abandon_request(req);
@@ -580,6 +588,9 @@ static void vhost_blk_handle_orphans(struct work_struct *work)
 	/* They will not be in the used ring. */
 	vhost_blk_fail_queue(bvq);
 	vhost_blk_retire(bvq, nr);
+	/* Whoever releases the queue flushes this work after the last of them. */
+	if (!list_empty(&bvq->polled))
+		queue_work(vhost_blk_workqueue, work);
 	mutex_unlock(&bvq->vq.mutex);
 }
 
@@ -660,6 +671,8 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 			     !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
 	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
 	bvq->failed = false;
+	bvq->poll_ns = 0;
+	bvq->idle_since = 0;
 	bvq->active = true;
 	atomic_inc(&bvq->blk->active);
 	return 0;
@@ -697,6 +710,7 @@ void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
 {
 	bvq->blk = blk;
 	bvq->vq.handle_kick = vhost_blk_handle_kick;
+	INIT_LIST_HEAD(&bvq->polled);
 	init_llist_head(&bvq->done);
 	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
 	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);

@@ -24,6 +24,11 @@
  * ioctl here needs VHOST_SET_OWNER first and answers -EPERM without it, or when
  * the caller's address space is not the owner's.
  *
+ * VHOST_SET_VRING_BUSYLOOP_TIMEOUT has the worker look for work of a virtqueue for
+ * up to so many microseconds, at most 1000, before it sleeps. If the block device has
+ * queues for polling, reads and writes of one bio then complete without an
+ * interrupt.
+ *
  * All numbers are in the byte order of the host unless stated otherwise. A
  * sector is always 512 bytes.
  */
@@ -256,6 +261,9 @@ enum vhost_blk_stat {
  *	far as it asked to be.
  * @in_flight: Returned: requests taken from the ring and not completed yet.
  * @ring_errors: Returned: how often the virtqueue failed as a whole.
+ * @polls: Returned: how often the worker looked for work for a while before it
+ *	slept, see VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
+ * @polled: Returned: requests the device completed without an interrupt.
  * @reserved: Returned as zero.
  */
 struct vhost_blk_stats {
@@ -269,7 +277,9 @@ struct vhost_blk_stats {
 	__u64 signals;
 	__u64 in_flight;
 	__u64 ring_errors;
-	__u64 reserved[11];
+	__u64 polls;
+	__u64 polled;
+	__u64 reserved[9];
 };
 
 /*

@@ -128,6 +128,7 @@ static bool nullb_up(struct backend *be)
 		nullb_set(be, "max_sectors", opts->max_sectors)) &&
 	       (!opts->queue_depth ||
 		nullb_set(be, "hw_queue_depth", opts->queue_depth)) &&
+	       nullb_set(be, "poll_queues", opts->poll_queues) &&
 	       (!opts->virt_boundary || nullb_set(be, "virt_boundary", 1)) &&
 	       (!opts->completion_ns ||
 		(nullb_set(be, "irqmode", 2) &&

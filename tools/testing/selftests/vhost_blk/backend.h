@@ -26,6 +26,8 @@ struct backend_opts {
 	unsigned int max_sectors;
 	/* Requests that the device takes at a time; 0 means its default. */
 	unsigned int queue_depth;
+	/* Queues that complete only what is polled for. */
+	unsigned int poll_queues;
 	/* Buffers may have gaps at page boundaries only, as for NVMe. */
 	bool virt_boundary;
 	/* Keeps no data: any size costs nothing. */

@@ -444,17 +444,24 @@ TEST_F(lifecycle, g84_started_with_a_dead_worker)
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 8));
 }
 
-/* Killed at any moment with requests coming back from a timer. */
+/* Killed at any moment with requests coming back from a timer, or by polling. */
 static void serve_for_ever(struct bench *b, int fd, int ready)
 {
+	struct vdev_opts opts = {
+		.busyloop_us = b->be.opts.poll_queues ? 100 : 0,
+	};
 	struct blk_req req[8];
 	struct gbuf data;
 	struct vdev dev;
 	unsigned int i;
 
-	(void)fd;
-	if (!vdev_open(&dev) || !vdev_setup(&dev, NULL) ||
-	    !vdev_start(&dev, b->be.fd, 0))
+	if (!vdev_open(&dev))
+		return;
+	if (fd >= 0) {
+		close(dev.fd);
+		dev.fd = fd;
+	}
+	if (!vdev_setup(&dev, &opts) || !vdev_start(&dev, b->be.fd, 0))
 		return;
 	data = guest_alloc(&dev.mem, 4096);
 	for (i = 0; i < ARRAY_SIZE(req); i++)
@@ -484,6 +491,30 @@ TEST_F(lifecycle, g84_killed_again_and_again)
 		ASSERT_TRUE(victim_gone(&victim));
 	}
 	EXPECT_EQ(0, oracle_pins());
+}
+
+/* Nobody else would find out that these are done, and nobody closes it. */
+TEST_F(lifecycle, g84_killed_while_polling)
+{
+	struct bench_opts opts = { .backend.poll_queues = 1 };
+	struct rounds rounds = { 0 };
+	struct victim victim;
+	int fd, left;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	while (rounds_left(&rounds, 5, 20)) {
+		fd = open(VHOST_BLK_NODE, O_RDWR | O_CLOEXEC);
+		ASSERT_GE(fd, 0);
+		ASSERT_TRUE(victim_start(&victim, &self->b, fd,
+					 serve_for_ever));
+		usleep(rounds.done * 777);
+		kill(victim.pid, SIGKILL);
+		ASSERT_TRUE(victim_gone(&victim));
+		for (left = 5000; left && oracle_pins(); left--)
+			usleep(1000);
+		EXPECT_EQ(0, oracle_pins());
+		EXPECT_EQ(0, close(fd));
+	}
 }
 
 /*

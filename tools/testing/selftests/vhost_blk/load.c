@@ -76,6 +76,22 @@ FIXTURE_VARIANT_ADD(load, h97_virt_boundary) {
 	.block = 1,
 };
 
+FIXTURE_VARIANT_ADD(load, polling) {
+	.opts.backend.completion_ns = 100000,
+	.opts.dev.features_on = BIT64(VIRTIO_RING_F_EVENT_IDX),
+	.opts.dev.busyloop_us = 1000,
+	.block = 1,
+	.workers = true,
+};
+
+/* So few that requests are refused and come again without being polled for. */
+FIXTURE_VARIANT_ADD(load, poll_queues) {
+	.opts.backend.poll_queues = 1,
+	.opts.backend.queue_depth = 4,
+	.opts.dev.busyloop_us = 100,
+	.block = 1,
+};
+
 FIXTURE_VARIANT_ADD(load, loop) {
 	.opts.backend.loop = true,
 	.block = 1,

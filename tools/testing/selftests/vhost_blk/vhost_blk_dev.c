@@ -114,6 +114,13 @@ bool vdev_set_vring(struct vdev *dev, struct vq *vq)
 	       VDEV_MUST(dev, VHOST_SET_VRING_ERR, &err);
 }
 
+bool vdev_set_busyloop(struct vdev *dev, unsigned int index, unsigned int us)
+{
+	struct vhost_vring_state state = { index, us };
+
+	return VDEV_MUST(dev, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &state);
+}
+
 bool vdev_setup(struct vdev *dev, const struct vdev_opts *opts)
 {
 	static const struct vdev_opts defaults;
@@ -140,7 +147,9 @@ bool vdev_setup(struct vdev *dev, const struct vdev_opts *opts)
 		vq->big_endian = opts->big_endian;
 		vq->event_idx = dev->features & BIT64(VIRTIO_RING_F_EVENT_IDX);
 		vq_reset(vq, opts->base);
-		if (!vdev_set_vring(dev, vq))
+		if (!vdev_set_vring(dev, vq) ||
+		    (opts->busyloop_us &&
+		     !vdev_set_busyloop(dev, i, opts->busyloop_us)))
 			return false;
 	}
 	dev->sibling = dev->nqueues > 1 ? 1 : -1;

@@ -57,6 +57,8 @@ struct vdev_opts {
 	/* Taken from and added to the features acked by default. */
 	uint64_t features_off;
 	uint64_t features_on;
+	/* VHOST_SET_VRING_BUSYLOOP_TIMEOUT of each ring, in microseconds. */
+	unsigned int busyloop_us;
 	/* Big-endian rings and headers; needs VIRTIO_F_VERSION_1 off. */
 	bool big_endian;
 };
@@ -95,6 +97,7 @@ bool vdev_set_mem_table(struct vdev *dev);
 int vdev_mem_table(struct vdev *dev, const struct guest_region *region,
 		   unsigned int n);
 bool vdev_set_vring(struct vdev *dev, struct vq *vq);
+bool vdev_set_busyloop(struct vdev *dev, unsigned int index, unsigned int us);
 bool vdev_set_vring_addr(struct vdev *dev, struct vq *vq, bool log_used);
 /* Index, or -errno. */
 int vdev_vring_base(struct vdev *dev, unsigned int index);

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Looking for work instead of being woken, and asking the device. */
+#include <limits.h>
+#include <string.h>
+
+#include "background.h"
+#include "bench.h"
+#include "harness.h"
+
+/* In flight at a time. */
+#define DEPTH	16
+
+FIXTURE(poll) {
+	struct bench b;
+	struct blk_req req[DEPTH];
+	struct gbuf data;
+};
+
+FIXTURE_SETUP(poll)
+{
+	struct bench_opts opts = {
+		.backend.poll_queues = 1,
+		.dev.busyloop_us = 50,
+	};
+
+	BENCH_UP(&self->b, &opts, return);
+}
+
+FIXTURE_TEARDOWN(poll)
+{
+	EXPECT_TRUE(bench_down(&self->b));
+}
+
+/* Writes or reads of the first sectors, one of 4 KiB each. */
+static void submit(struct bench *b, struct blk_req *req, struct gbuf *data,
+		   uint32_t type)
+{
+	struct vq *vq = &b->dev.vq[0];
+	unsigned int i;
+
+	if (!data->len)
+		*data = guest_alloc(&b->dev.mem, DEPTH * 4096);
+	backend_allow(&b->be, 0, 8 * DEPTH);
+	for (i = 0; i < DEPTH; i++) {
+		req[i] = blk_req(&b->dev, type, 8 * i,
+				 gbuf_at(*data, 4096 * i, 4096));
+		blk_req_queue(vq, &req[i]);
+	}
+	vq_publish(vq);
+	vq_kick(vq);
+}
+
+TEST_F(poll, off_unless_asked_for)
+{
+	struct bench_opts opts = { .backend.poll_queues = 1 };
+	struct vhost_blk_stats st;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
+	ASSERT_TRUE(blk_reap(&self->b.dev.vq[0], self->req, DEPTH));
+	ASSERT_TRUE(vdev_stats(&self->b.dev, VHOST_BLK_STATS_ALL, &st));
+	EXPECT_EQ(DEPTH, st.requests[VHOST_BLK_STAT_WRITE]);
+	EXPECT_EQ(0, st.polls);
+	EXPECT_EQ(0, st.polled);
+}
+
+/*
+ * What is asked for here comes within the limit after the worker went to sleep,
+ * so that sooner or later it learns to look for it.
+ */
+TEST_F(poll, looks_for_work_once_it_pays)
+{
+	struct bench_opts opts = {
+		.backend.completion_ns = 100000,
+		.dev.busyloop_us = UINT_MAX,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	unsigned int left;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	for (left = 200; left; left--) {
+		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+		ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+		ASSERT_TRUE(vdev_stats(dev, 0, &st));
+		if (st.polls)
+			break;
+	}
+	EXPECT_LT(0, st.polls);
+	EXPECT_EQ(0, st.polled);
+	/* The other queue has its turn, and then there is rest. */
+	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[1], 4096));
+	EXPECT_TRUE(oracle_idle());
+}
+
+TEST_F(poll, the_device_is_asked)
+{
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+
+	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
+	pattern_fill(self->data.p, self->data.len, 1);
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
+	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, 1));
+
+	memset(self->data.p, 0, self->data.len);
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	EXPECT_TRUE(pattern_matches(self->data.p, self->data.len, 1));
+
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(2 * DEPTH, st.polled);
+	EXPECT_TRUE(oracle_idle());
+}
+
+/* Misaligned memory goes through pages of the kernel's, and is polled for too. */
+TEST_F(poll, bounced)
+{
+	struct vdev *dev = &self->b.dev;
+	struct gbuf area = guest_alloc(&dev->mem, 8192);
+	struct gbuf data = gbuf_at(area, 1, 4096);
+	struct vhost_blk_stats st;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 4096, 7));
+	backend_allow(&self->b.be, 0, 8);
+	EXPECT_EQ(VIRTIO_BLK_S_OK, blk_io(&dev->vq[0], VIRTIO_BLK_T_IN, 0, data));
+	EXPECT_TRUE(pattern_matches(data.p, 4096, 7));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(1, st.polled);
+}
+
+/* What is more than one bio, or must be stable, waits for its interrupt. */
+TEST_F(poll, large_and_write_through_are_not_asked_for)
+{
+	struct bench_opts opts = {
+		.backend = { .poll_queues = 1, .cache_mb = 1 },
+		.dev.busyloop_us = 50,
+		.flags = VHOST_BLK_BACKEND_WRITE_THROUGH,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	struct gbuf data;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	data = guest_alloc(&dev->mem, 3 << 20);
+	pattern_fill(data.p, data.len, 3);
+	backend_allow(&self->b.be, 0, data.len / 512);
+	EXPECT_EQ(VIRTIO_BLK_S_OK,
+		  blk_io(&dev->vq[0], VIRTIO_BLK_T_OUT, 0, data));
+	EXPECT_EQ(VIRTIO_BLK_S_OK, blk_io(&dev->vq[0], VIRTIO_BLK_T_OUT, 0,
+					  gbuf_at(data, 0, 4096)));
+	EXPECT_EQ(VIRTIO_BLK_S_OK,
+		  blk_io(&dev->vq[0], VIRTIO_BLK_T_FLUSH, 0, NO_DATA));
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, data.len, 3));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(0, st.polled);
+}
+
+/* A full device refuses what must not wait; that comes again and waits. */
+TEST_F(poll, refused)
+{
+	struct bench_opts opts = {
+		.backend = { .poll_queues = 1, .queue_depth = 2 },
+		.dev.busyloop_us = 50,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
+	pattern_fill(self->data.p, self->data.len, 5);
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
+	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, 5));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(DEPTH, st.requests[VHOST_BLK_STAT_WRITE]);
+	EXPECT_LT(st.polled, DEPTH);
+}
+
+/* A fault of the device is one for the driver, whoever finds it. */
+TEST_F(poll, error)
+{
+	struct vdev *dev = &self->b.dev;
+	struct gbuf data = guest_alloc(&dev->mem, 4096);
+
+	ASSERT_TRUE(backend_bad(&self->b.be, 8, 8, true));
+	EXPECT_EQ(VIRTIO_BLK_S_IOERR,
+		  blk_io(&dev->vq[0], VIRTIO_BLK_T_IN, 8, data));
+	EXPECT_EQ(VIRTIO_BLK_S_OK, blk_io(&dev->vq[0], VIRTIO_BLK_T_IN, 0, data));
+	ASSERT_TRUE(backend_bad(&self->b.be, 8, 8, false));
+}
+
+/* No one but the worker finds them done: a stop must still let it. */
+TEST_F(poll, stopped_in_flight)
+{
+	struct vdev *dev = &self->b.dev;
+	unsigned int round;
+
+	for (round = 0; round < 20; round++) {
+		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+		ASSERT_TRUE(vdev_stop(dev));
+		EXPECT_EQ(vq_used_idx(&dev->vq[0]),
+			  (uint16_t)vdev_vring_base(dev, 0));
+		ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+		ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	}
+}
+
+TEST_F(poll, closed_in_flight)
+{
+	struct vdev *dev = &self->b.dev;
+	struct background bg;
+
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+	ASSERT_TRUE(background_close(&bg, dev->fd));
+	dev->fd = -1;
+	EXPECT_TRUE(background_join(&bg));
+	EXPECT_EQ(0, oracle_pins());
+}
+
+/* On and off while requests are in flight. */
+TEST_F(poll, switched_under_load)
+{
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	unsigned int round;
+
+	for (round = 0; round < 50; round++) {
+		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+		ASSERT_TRUE(vdev_set_busyloop(dev, 0, round % 3 ? 0 : 1000));
+		ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	}
+	ASSERT_TRUE(vdev_set_busyloop(dev, 0, 0));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_LT(0, st.polled);
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	round = st.polled;
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(round, st.polled);
+}
+
+TEST_HARNESS_MAIN
