@@ -2,6 +2,11 @@
 #
 # Builds the vhost_blk module for an installed kernel. See "make help".
 
+# Neither make nor kbuild can.
+ifneq ($(words $(CURDIR)),1)
+$(error vhost_blk cannot be built below a directory with a space in its name: $(CURDIR))
+endif
+
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 top := $(patsubst %/,%,$(dir $(realpath $(lastword $(MAKEFILE_LIST)))))
