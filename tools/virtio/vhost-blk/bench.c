@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * usage: bench PATH DISK [read|write] [block=N] [depth=N] [requests=N] [spin]
+ *	  [busyloop=N]
+ *
+ * Keeps N random requests in flight and prints what one costs. In a virtual
+ * machine whose clock counts instructions, a nanosecond is an instruction.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench.h"
+
+/*
+ * Requests between two looks at the clock. The median of what they cost leaves
+ * out what else the machine did in between.
+ */
+#define CHUNK	1000
+
+static const struct path *const paths[] = { &path_io_uring, &path_vhost };
+
+void fail(const char *format, ...)
+{
+	va_list args;
+
+	fputs("bench: error: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* The same places in every run. */
+static uint64_t next_random(void)
+{
+	static uint64_t state = 88172645463325252ULL;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Runs @requests of them. @latency, if it is not NULL, gets how long each took,
+ * and @chunk how long each CHUNK of them.
+ */
+static void run(const struct path *path, const struct load *load,
+		uint64_t blocks, unsigned int requests, uint64_t *latency,
+		uint64_t *chunk)
+{
+	static uint64_t started[MAX_DEPTH];
+	unsigned int slots[MAX_DEPTH], sent, done = 0, n, i;
+	uint64_t begin = now(), end;
+
+	for (sent = 0; sent < load->depth; sent++) {
+		started[sent] = begin;
+		path->submit(sent, next_random() % blocks);
+	}
+	while (done < requests) {
+		n = path->wait(slots);
+		if (!n)
+			fail("%s: no completion: %m", path->name);
+		end = latency ? now() : 0;
+		for (i = 0; i < n; i++) {
+			if (latency)
+				latency[done] = end - started[slots[i]];
+			if (++done % CHUNK == 0 && chunk) {
+				uint64_t t = now();
+
+				*chunk++ = t - begin;
+				begin = t;
+			}
+			if (sent == requests)
+				continue;
+			sent++;
+			started[slots[i]] = end;
+			path->submit(slots[i], next_random() % blocks);
+		}
+	}
+}
+
+static void sort(uint64_t *value, unsigned int n)
+{
+	qsort(value, n, sizeof(*value), compare);
+}
+
+static const struct path *find_path(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (!strcmp(paths[i]->name, name))
+			return paths[i];
+	fail("there is no path '%s'", name);
+}
+
+static bool number(const char *arg, const char *name, unsigned int *value)
+{
+	size_t len = strlen(name);
+	char *end;
+
+	if (strncmp(arg, name, len) || arg[len] != '=')
+		return false;
+	*value = strtoul(arg + len + 1, &end, 10);
+	if (*end || end == arg + len + 1)
+		fail("'%s' has no number", arg);
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	struct load load = { .block = 4096, .depth = 1 };
+	unsigned int requests = 20000, i;
+	const struct path *path;
+	uint64_t blocks, *latency, *chunk;
+
+	if (argc < 3)
+		fail("give a path and a disk");
+	load.path = argv[1];
+	load.disk = argv[2];
+	for (i = 3; i < (unsigned int)argc; i++) {
+		if (!strcmp(argv[i], "write"))
+			load.write = true;
+		else if (!strcmp(argv[i], "spin"))
+			load.spin = true;
+		else if (strcmp(argv[i], "read") &&
+			 !number(argv[i], "block", &load.block) &&
+			 !number(argv[i], "depth", &load.depth) &&
+			 !number(argv[i], "busyloop", &load.busyloop_us) &&
+			 !number(argv[i], "requests", &requests))
+			fail("unknown argument '%s'", argv[i]);
+	}
+	if (!load.depth || load.depth > MAX_DEPTH || requests < CHUNK ||
+	    load.block % 512 || !load.block)
+		fail("depth, requests or block make no sense");
+
+	path = find_path(load.path);
+	if (!path->open(&load, &blocks))
+		fail("%s: cannot open %s: %m", path->name, load.disk);
+	latency = calloc(requests, sizeof(*latency));
+	chunk = calloc(requests / CHUNK, sizeof(*chunk));
+
+	/* Once to warm up, once to count, once to see how long each takes. */
+	run(path, &load, blocks, CHUNK + load.depth, NULL, NULL);
+	run(path, &load, blocks, requests, NULL, chunk);
+	run(path, &load, blocks, requests, latency, NULL);
+	sort(latency, requests);
+	sort(chunk, requests / CHUNK);
+	printf("path=%s rw=%s block=%u depth=%u wait=%s busyloop=%u requests=%u ns=%.1f p50=%llu p99=%llu p999=%llu\n",
+	       path->name, load.write ? "write" : "read", load.block,
+	       load.depth, load.spin ? "spin" : "sleep", load.busyloop_us,
+	       requests, (double)chunk[requests / CHUNK / 2] / CHUNK,
+	       (unsigned long long)latency[requests / 100 * 50],
+	       (unsigned long long)latency[requests / 1000 * 990],
+	       (unsigned long long)latency[requests / 1000 * 999]);
+	return 0;
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The floor: what a native program can do at best. Registered buffers and file,
+ * a ring for this task alone, straight on the block device.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <linux/fs.h>
+
+#include "bench.h"
+
+static const struct load *load;
+static struct io_uring ring;
+static struct iovec buffers[MAX_DEPTH];
+
+static bool open_disk(const struct load *l, uint64_t *blocks)
+{
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	};
+	unsigned int i;
+	int fd;
+
+	load = l;
+	fd = open(l->disk, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, BLKGETSIZE64, blocks))
+		return false;
+	*blocks /= l->block;
+	for (i = 0; i < l->depth; i++) {
+		buffers[i].iov_len = l->block;
+		if (posix_memalign(&buffers[i].iov_base, 4096, l->block))
+			return false;
+		memset(buffers[i].iov_base, i, l->block);
+	}
+	return !io_uring_queue_init_params(l->depth, &ring, &params) &&
+	       !io_uring_register_files(&ring, &fd, 1) &&
+	       !io_uring_register_buffers(&ring, buffers, l->depth);
+}
+
+static void submit(unsigned int slot, uint64_t block)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+	uint64_t offset = block * load->block;
+
+	if (load->write)
+		io_uring_prep_write_fixed(sqe, 0, buffers[slot].iov_base,
+					  load->block, offset, slot);
+	else
+		io_uring_prep_read_fixed(sqe, 0, buffers[slot].iov_base,
+					 load->block, offset, slot);
+	sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->user_data = slot;
+}
+
+static unsigned int wait_some(unsigned int slots[MAX_DEPTH])
+{
+	struct io_uring_cqe *cqe;
+	unsigned int head, n = 0;
+
+	if (io_uring_submit_and_wait(&ring, 1) < 0)
+		return 0;
+	io_uring_for_each_cqe(&ring, head, cqe) {
+		if (cqe->res != (int)load->block)
+			fail("request failed: %s", strerror(-cqe->res));
+		slots[n++] = cqe->user_data;
+	}
+	io_uring_cq_advance(&ring, n);
+	return n;
+}
+
+const struct path path_io_uring = {
+	.name = "io_uring",
+	.open = open_disk,
+	.submit = submit,
+	.wait = wait_some,
+};

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "virtq.h"
+
+bool arena_init(struct arena *arena, size_t size, int *fd)
+{
+	*fd = memfd_create("memory", MFD_CLOEXEC);
+	if (*fd < 0 || ftruncate(*fd, size))
+		return false;
+	arena->base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_POPULATE, *fd, 0);
+	arena->size = size;
+	arena->used = 0;
+	return arena->base != MAP_FAILED;
+}
+
+void *arena_alloc(struct arena *arena, size_t size, size_t align)
+{
+	size_t at = (arena->used + align - 1) & ~(align - 1);
+
+	if (at + size > arena->size)
+		fail("too much memory for one load");
+	arena->used = at + size;
+	return arena->base + at;
+}
+
+uint64_t arena_gpa(const struct arena *arena, const void *p)
+{
+	return ARENA_GPA + ((const uint8_t *)p - arena->base);
+}
+
+bool virtq_init(struct virtq *vq, struct arena *arena, unsigned int num,
+		bool spin)
+{
+	memset(vq, 0, sizeof(*vq));
+	vq->num = num;
+	vq->spin = spin;
+	vq->desc = arena_alloc(arena, num * sizeof(*vq->desc), 4096);
+	vq->avail = arena_alloc(arena, 6 + 2 * num, 4096);
+	vq->used = arena_alloc(arena, 6 + 8 * num, 4096);
+	vq->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	vq->call = eventfd(0, EFD_CLOEXEC);
+	return vq->kick >= 0 && vq->call >= 0;
+}
+
+static uint16_t *used_event(struct virtq *vq)
+{
+	return &vq->avail->ring[vq->num];
+}
+
+static uint16_t avail_event(const struct virtq *vq)
+{
+	const uint16_t *event = (const void *)&vq->used->ring[vq->num];
+
+	return __atomic_load_n(event, __ATOMIC_RELAXED);
+}
+
+void virtq_add(struct virtq *vq, unsigned int head, uint64_t table,
+	       unsigned int entries)
+{
+	vq->desc[head] = (struct vring_desc) {
+		.addr = table,
+		.len = entries * sizeof(struct vring_desc),
+		.flags = VRING_DESC_F_INDIRECT,
+	};
+	vq->avail->ring[vq->avail_idx++ & (vq->num - 1)] = head;
+}
+
+void virtq_publish(struct virtq *vq)
+{
+	static const uint64_t one = 1;
+	uint16_t old = vq->published;
+
+	if (vq->avail_idx == old)
+		return;
+	vq->published = vq->avail_idx;
+	__atomic_store_n(&vq->avail->idx, vq->avail_idx, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (vring_need_event(avail_event(vq), vq->avail_idx, old) &&
+	    write(vq->kick, &one, sizeof(one)) != sizeof(one))
+		fail("cannot kick");
+}
+
+static bool nothing_used(const struct virtq *vq)
+{
+	return __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE) ==
+	       vq->used_idx;
+}
+
+/* Asks for an interrupt with the next entry, unless it is there already. */
+static void sleep_until_used(struct virtq *vq)
+{
+	uint64_t count;
+
+	__atomic_store_n(used_event(vq), vq->used_idx, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	while (nothing_used(vq))
+		if (read(vq->call, &count, sizeof(count)) != sizeof(count))
+			fail("cannot wait for an interrupt");
+}
+
+unsigned int virtq_wait(struct virtq *vq, unsigned int *heads,
+			unsigned int most)
+{
+	unsigned int n = 0;
+
+	if (vq->spin) {
+		/* Never an interrupt: the event lies behind. */
+		__atomic_store_n(used_event(vq), vq->used_idx - 1,
+				 __ATOMIC_RELAXED);
+		while (nothing_used(vq))
+			__builtin_ia32_pause();
+	} else {
+		sleep_until_used(vq);
+	}
+	while (n < most && !nothing_used(vq))
+		heads[n++] = vq->used->ring[vq->used_idx++ & (vq->num - 1)].id;
+	return n;
+}
