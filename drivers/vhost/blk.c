@@ -59,9 +59,6 @@
 	VHOST_BLK_BACKEND_DISCARD_IGNORE |				\
 	VHOST_BLK_BACKEND_NO_UNMAP)
 
-/* Ranges per discard or write zeroes request: one, as vhost_blk_parse_range(). */
-#define VHOST_BLK_MAX_RANGES	1
-
 static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 {
 	unsigned int i, nr = 0;
@@ -263,6 +260,11 @@ static bool vhost_blk_block_size_ok(struct block_device *bdev, u32 size)
 	       size >= bdev_logical_block_size(bdev) && size <= PAGE_SIZE;
 }
 
+static bool vhost_blk_max_seg_ok(u32 max_seg)
+{
+	return max_seg && max_seg <= VHOST_BLK_MAX_RANGES;
+}
+
 /* May the VMM advertise what it says, and the driver use what it acked? */
 static int vhost_blk_check_backend(struct vhost_blk *blk,
 				   const struct vhost_blk_backend *backend,
@@ -274,14 +276,14 @@ static int vhost_blk_check_backend(struct vhost_blk *blk,
 		return -EINVAL;
 	if (!vhost_blk_acked(blk, VIRTIO_BLK_F_DISCARD))
 		goto check_write_zeroes;
-	if (backend->max_discard_seg != VHOST_BLK_MAX_RANGES)
+	if (!vhost_blk_max_seg_ok(backend->max_discard_seg))
 		return -EINVAL;
 	if (!ignore && !bdev_max_discard_sectors(bdev))
 		return -EINVAL;
 
 check_write_zeroes:
 	if (vhost_blk_acked(blk, VIRTIO_BLK_F_WRITE_ZEROES) &&
-	    backend->max_write_zeroes_seg != VHOST_BLK_MAX_RANGES)
+	    !vhost_blk_max_seg_ok(backend->max_write_zeroes_seg))
 		return -EINVAL;
 	return 0;
 }

@@ -103,6 +103,8 @@ struct vhost_blk_req {
 	bool log_on;
 
 	struct vhost_blk_cmd cmd;
+	struct vhost_blk_range *ranges;	/* a copy, if there are several */
+	unsigned int range;		/* of these, which one is under way */
 	u64 done;			/* bytes of windows that are complete */
 	u64 window;			/* bytes of the present window */
 	struct vhost_blk_cursor window_start;
@@ -151,6 +153,7 @@ struct vhost_blk_vq {
 	u32 poll_ns;			/* to look for work, before sleeping */
 	u64 idle_since;			/* ns, or 0 */
 	u8 serial[VHOST_BLK_SERIAL_LEN];
+	struct vhost_blk_range ranges[VHOST_BLK_MAX_RANGES];	/* being parsed */
 	struct vhost_blk_counters counters;
 	unsigned int nr_used;		/* collected, not in the ring yet */
 	unsigned int nr_retired[2];	/* of these, taken off in_flight next */

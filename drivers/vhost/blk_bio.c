@@ -495,11 +495,58 @@ static bool vhost_blk_copy_back(struct vhost_blk_req *req)
 	return true;
 }
 
+/*
+ * Goes on to the next range that is not empty. From then on the request is one
+ * for that range alone.
+ */
+static bool vhost_blk_next_range(struct vhost_blk_req *req)
+{
+	while (req->range + 1 < req->cmd.nr_ranges) {
+		const struct vhost_blk_range *range = &req->ranges[++req->range];
+
+		req->cmd.sector = range->sector;
+		req->cmd.bytes = (u64)range->sectors << SECTOR_SHIFT;
+		req->cmd.unmap = range->unmap;
+		req->done = 0;
+		if (range->sectors)
+			return true;
+	}
+	return false;
+}
+
+/* The ranges that were parsed are gone with the next request. */
+static bool vhost_blk_keep_ranges(struct vhost_blk_req *req)
+{
+	unsigned int nr = req->cmd.nr_ranges;
+
+	req->ranges = kmemdup(req->bvq->ranges, nr * sizeof(*req->ranges),
+			      VHOST_BLK_GFP);
+	if (!req->ranges)
+		return false;
+	req->cmd.bytes = (u64)req->ranges[0].sectors << SECTOR_SHIFT;
+	return true;
+}
+
+static u64 vhost_blk_range_bytes(const struct vhost_blk_req *req)
+{
+	u64 sectors = 0;
+	unsigned int i;
+
+	for (i = 0; i < req->cmd.nr_ranges; i++)
+		sectors += req->ranges[i].sectors;
+	return sectors << SECTOR_SHIFT;
+}
+
 /* No further window: drop what only windows need. */
 static bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
 {
 	kfree(req->iov);
 	req->iov = NULL;
+	if (req->ranges) {
+		req->cmd.bytes = vhost_blk_range_bytes(req);
+		kfree(req->ranges);
+		req->ranges = NULL;
+	}
 	req->cmd.status = status;
 	return false;
 }
@@ -516,6 +563,28 @@ static bool vhost_blk_build_or_fail(struct vhost_blk_req *req)
 	vhost_blk_free_bios(req);
 	req->window = 0;
 	return vhost_blk_end_request(req, status);
+}
+
+/* The first window of a range, or of the data. */
+static bool vhost_blk_start_windows(struct vhost_blk_req *req)
+{
+	if (req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES) {
+		if (req->disk->flags & VHOST_BLK_BACKEND_NO_UNMAP)
+			req->cmd.unmap = false;
+		req->zero_pages = req->bvq->no_write_zeroes[req->cmd.unmap];
+	}
+	return vhost_blk_build_or_fail(req);
+}
+
+static bool vhost_blk_start_ranges(struct vhost_blk_req *req)
+{
+	req->range = 0;
+	if (!vhost_blk_keep_ranges(req))
+		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+	/* They are not all empty. */
+	if (!req->cmd.bytes)
+		vhost_blk_next_range(req);
+	return vhost_blk_start_windows(req);
 }
 
 /*
@@ -566,14 +635,15 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 			return false;
 		break;
 	case VHOST_BLK_STAT_WRITE_ZEROES:
-		if (req->disk->flags & VHOST_BLK_BACKEND_NO_UNMAP)
-			cmd->unmap = false;
-		req->zero_pages = req->bvq->no_write_zeroes[cmd->unmap];
 		break;
 	default:
 		return false;
 	}
-	return cmd->bytes && vhost_blk_build_or_fail(req);
+	if (!cmd->bytes)
+		return false;
+	if (cmd->nr_ranges > 1)
+		return vhost_blk_start_ranges(req);
+	return vhost_blk_start_windows(req);
 }
 
 /* FUA has no meaning for a discard or zeroes: make them stable afterwards. */
@@ -642,6 +712,11 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		if (!vhost_blk_may_continue(req))
 			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 		return vhost_blk_build_or_fail(req);
+	}
+	if (!req->flushing && vhost_blk_next_range(req)) {
+		if (!vhost_blk_may_continue(req))
+			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+		return vhost_blk_start_windows(req);
 	}
 	if (vhost_blk_needs_flush(req)) {
 		req->flushing = true;

@@ -360,6 +360,7 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	unsigned int out_num, in_num, log_num = 0;
 	struct vhost_log *log = NULL;
 	struct vhost_blk_req *req;
+	u64 bytes;
 	int head;
 
 	if (unlikely(vhost_has_feature(vq, VHOST_F_LOG_ALL)))
@@ -382,13 +383,14 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	req->generation = bvq->generation;
 
 	if (unlikely(!vhost_blk_parse_chain(lim, vq->iov, out_num, in_num,
-					    &req->cmd))) {
+					    &req->cmd, bvq->ranges))) {
 		vhost_blk_put_req(req);
 		vhost_blk_count(&bvq->counters.reclaimed, 1);
 		vhost_blk_add_used(bvq, head, 0);
 		*added = true;
 		return true;
 	}
+	bytes = req->cmd.bytes;
 	if (!vhost_blk_start(req, log ? log_num : 0)) {
 		vhost_blk_complete(req);
 		*added = true;
@@ -397,7 +399,7 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 
 	WRITE_ONCE(bvq->in_flight[req->generation],
 		   bvq->in_flight[req->generation] + 1);
-	pass->bytes += min_t(u64, req->cmd.bytes, VHOST_BLK_BYTE_WEIGHT);
+	pass->bytes += min_t(u64, bytes, VHOST_BLK_BYTE_WEIGHT);
 	vhost_blk_add_to_batch(pass, req);
 	return true;
 }

@@ -165,42 +165,76 @@ static u8 vhost_blk_check_rw(const struct vhost_blk_limits *lim,
 	return VIRTIO_BLK_S_OK;
 }
 
-/* VIRTIO_BLK_T_DISCARD and _WRITE_ZEROES: virtio 1.3, 5.2.6.2. */
-static u8 vhost_blk_parse_range(const struct vhost_blk_limits *lim,
-				struct vhost_blk_cmd *cmd)
+static u8 vhost_blk_check_range(const struct vhost_blk_limits *lim, bool discard,
+				u32 flags, const struct vhost_blk_range *range)
+{
+	u32 max_sectors = discard ? lim->max_discard_sectors :
+				    lim->max_write_zeroes_sectors;
+
+	if (flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP || (discard && flags))
+		return VIRTIO_BLK_S_UNSUPP;
+	if (max_sectors && range->sectors > max_sectors)
+		return VIRTIO_BLK_S_IOERR;
+	if (!vhost_blk_range_ok(lim, range->sector,
+				(u64)range->sectors << SECTOR_SHIFT))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+/*
+ * VIRTIO_BLK_T_DISCARD and _WRITE_ZEROES: virtio 1.3, 5.2.6.2. All ranges are
+ * looked at before any is carried out. A flag that is not supported says more
+ * than a range that is not valid, wherever it is.
+ */
+static u8 vhost_blk_parse_ranges(const struct vhost_blk_limits *lim,
+				 struct vhost_blk_cmd *cmd,
+				 struct vhost_blk_range *ranges)
 {
 	bool discard = cmd->type == VHOST_BLK_STAT_DISCARD;
 	u32 max_seg = discard ? lim->max_discard_seg :
 				lim->max_write_zeroes_seg;
-	u32 max_sectors = discard ? lim->max_discard_sectors :
-				    lim->max_write_zeroes_sectors;
-	struct virtio_blk_discard_write_zeroes range;
-	u32 sectors, flags;
+	u64 nr = cmd->data.left / sizeof(struct virtio_blk_discard_write_zeroes);
+	u8 status = VIRTIO_BLK_S_OK;
+	u64 bytes = 0;
+	unsigned int i;
 
 	cmd->bytes = 0;
 	if (!(discard ? lim->discard : lim->write_zeroes))
 		return VIRTIO_BLK_S_UNSUPP;
 	if (lim->read_only)
 		return VIRTIO_BLK_S_IOERR;
-	if (!cmd->data.left || cmd->data.left % sizeof(range))
+	if (!nr ||
+	    cmd->data.left % sizeof(struct virtio_blk_discard_write_zeroes))
 		return VIRTIO_BLK_S_IOERR;
-	if (cmd->data.left / sizeof(range) > max_seg)
+	if (nr > max_seg)
 		return VIRTIO_BLK_S_UNSUPP;
-	if (!vhost_blk_copy_from_guest(&cmd->data, &range, sizeof(range)))
-		return VIRTIO_BLK_S_IOERR;
 
-	flags = le32_to_cpu(range.flags);
-	if (flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP || (discard && flags))
-		return VIRTIO_BLK_S_UNSUPP;
-	sectors = le32_to_cpu(range.num_sectors);
-	if (max_sectors && sectors > max_sectors)
-		return VIRTIO_BLK_S_IOERR;
+	for (i = 0; i < nr; i++) {
+		struct virtio_blk_discard_write_zeroes raw;
+		u32 flags;
+		u8 this;
 
-	cmd->unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-	cmd->sector = le64_to_cpu(range.sector);
-	cmd->bytes = (u64)sectors << SECTOR_SHIFT;
-	if (!vhost_blk_range_ok(lim, cmd->sector, cmd->bytes))
-		return VIRTIO_BLK_S_IOERR;
+		/* Copied once: what is checked is what is carried out. */
+		if (!vhost_blk_copy_from_guest(&cmd->data, &raw, sizeof(raw)))
+			return VIRTIO_BLK_S_IOERR;
+		flags = le32_to_cpu(raw.flags);
+		ranges[i] = (struct vhost_blk_range) {
+			.sector = le64_to_cpu(raw.sector),
+			.sectors = le32_to_cpu(raw.num_sectors),
+			.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+		};
+		bytes += (u64)ranges[i].sectors << SECTOR_SHIFT;
+		this = vhost_blk_check_range(lim, discard, flags, &ranges[i]);
+		if (this == VIRTIO_BLK_S_UNSUPP || status == VIRTIO_BLK_S_OK)
+			status = this;
+	}
+	if (status != VIRTIO_BLK_S_OK)
+		return status;
+
+	cmd->nr_ranges = nr;
+	cmd->sector = ranges[0].sector;
+	cmd->unmap = ranges[0].unmap;
+	cmd->bytes = bytes;
 	return VIRTIO_BLK_S_OK;
 }
 
@@ -228,7 +262,8 @@ static enum vhost_blk_stat vhost_blk_type(u32 type)
 
 static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 			      const struct iovec *in, u64 out_bytes,
-			      struct vhost_blk_cmd *cmd)
+			      struct vhost_blk_cmd *cmd,
+			      struct vhost_blk_range *ranges)
 {
 	struct virtio_blk_outhdr hdr;
 
@@ -259,7 +294,7 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 		return VIRTIO_BLK_S_OK;
 	case VHOST_BLK_STAT_DISCARD:
 	case VHOST_BLK_STAT_WRITE_ZEROES:
-		return vhost_blk_parse_range(lim, cmd);
+		return vhost_blk_parse_ranges(lim, cmd, ranges);
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
@@ -272,6 +307,7 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
  * @out_num: how many the device may read
  * @in_num: how many the device may write
  * @cmd: the result; @cmd->status tells whether it is to be carried out
+ * @ranges: gets @cmd->nr_ranges ranges; room for as many as @lim allows
  *
  * Any layout is taken, as VIRTIO_F_ANY_LAYOUT and VERSION_1 promise: pieces of
  * one byte, header and data in one buffer, data and status in another.
@@ -280,7 +316,8 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
  */
 bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 			   const struct iovec *iov, unsigned int out_num,
-			   unsigned int in_num, struct vhost_blk_cmd *cmd)
+			   unsigned int in_num, struct vhost_blk_cmd *cmd,
+			   struct vhost_blk_range *ranges)
 {
 	u64 out_bytes = vhost_blk_iov_bytes(iov, out_num);
 	u64 in_bytes = vhost_blk_iov_bytes(iov + out_num, in_num);
@@ -294,7 +331,8 @@ bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 
 	cmd->in_bytes = in_bytes - 1;
 	cmd->status_addr = vhost_blk_status_addr(iov + out_num, in_num);
-	cmd->status = vhost_blk_parse_cmd(lim, iov + out_num, out_bytes, cmd);
+	cmd->status = vhost_blk_parse_cmd(lim, iov + out_num, out_bytes, cmd,
+					  ranges);
 	return true;
 }
 

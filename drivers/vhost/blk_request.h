@@ -11,6 +11,13 @@
 #include <linux/uio.h>
 #include <uapi/linux/vhost_blk.h>
 
+/* One range of a discard or write zeroes request, checked. */
+struct vhost_blk_range {
+	u64 sector;
+	u32 sectors;
+	bool unmap;			/* write zeroes may deallocate */
+};
+
 /* What is enforced on a request: the VMM's promises cut to the device's. */
 struct vhost_blk_limits {
 	u64 capacity;			/* sectors */
@@ -36,9 +43,10 @@ struct vhost_blk_cursor {
 struct vhost_blk_cmd {
 	enum vhost_blk_stat type;
 	u8 status;			/* VIRTIO_BLK_S_OK: go on and do it */
-	bool unmap;			/* write zeroes may deallocate */
-	u64 sector;
-	u64 bytes;			/* of the data or of the range */
+	bool unmap;			/* of the first range */
+	u8 nr_ranges;
+	u64 sector;			/* of the first range, or the data */
+	u64 bytes;			/* of all ranges, or the data */
 	u64 in_bytes;			/* writable bytes before the status */
 	struct vhost_blk_cursor data;	/* what to read from or write to */
 	u8 __user *status_addr;
@@ -55,7 +63,8 @@ bool vhost_blk_is_aligned(struct vhost_blk_cursor cur, unsigned long mask);
 
 bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 			   const struct iovec *iov, unsigned int out_num,
-			   unsigned int in_num, struct vhost_blk_cmd *cmd);
+			   unsigned int in_num, struct vhost_blk_cmd *cmd,
+			   struct vhost_blk_range *ranges);
 
 u8 vhost_blk_status(blk_status_t error);
 u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd);

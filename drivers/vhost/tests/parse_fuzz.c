@@ -35,7 +35,7 @@ struct input {
 /* The start of the readable bytes, as the driver wrote them. */
 struct message {
 	struct virtio_blk_outhdr hdr;
-	struct virtio_blk_discard_write_zeroes range;
+	struct virtio_blk_discard_write_zeroes range[FUZZ_MAX_RANGES];
 	u8 rest[COPY_MAX - HDR];
 };
 
@@ -84,10 +84,12 @@ static struct vhost_blk_limits limits_of(const struct fuzz_head *head)
 		.capacity = le64toh(head->capacity),
 		.block_size = 512U << head->block_shift % 8,
 		.max_discard_sectors = le32toh(head->max_discard_sectors),
-		.max_discard_seg = !!(head->flags & FUZZ_DISCARD_SEG),
+		.max_discard_seg = head->flags & FUZZ_DISCARD_SEG ?
+				   FUZZ_MAX_RANGES : 0,
 		.max_write_zeroes_sectors =
 			le32toh(head->max_write_zeroes_sectors),
-		.max_write_zeroes_seg = !!(head->flags & FUZZ_WRITE_ZEROES_SEG),
+		.max_write_zeroes_seg = head->flags & FUZZ_WRITE_ZEROES_SEG ?
+					FUZZ_MAX_RANGES : 0,
 		.read_only = head->flags & FUZZ_READ_ONLY,
 		.discard = head->flags & FUZZ_DISCARD,
 		.write_zeroes = head->flags & FUZZ_WRITE_ZEROES,
@@ -103,22 +105,35 @@ static bool in_disk(const struct vhost_blk_limits *lim, u64 sector, u64 bytes)
 	       start + bytes <= (unsigned __int128)lim->capacity * 512;
 }
 
-static void expect_range(const struct vhost_blk_limits *lim,
-			 const struct guest_chain *chain,
-			 const struct message *msg, struct expected *want)
+/* What one range alone would get. */
+static u8 expect_range(const struct vhost_blk_limits *lim, bool discard,
+		       const struct virtio_blk_discard_write_zeroes *range)
 {
-	bool discard = want->type == VHOST_BLK_STAT_DISCARD;
 	u32 max = discard ? lim->max_discard_sectors :
 			    lim->max_write_zeroes_sectors;
-	u32 segs = discard ? lim->max_discard_seg : lim->max_write_zeroes_seg;
 	u32 known = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-	u32 flags = le32toh(msg->range.flags);
-	u32 sectors = le32toh(msg->range.num_sectors);
-	u64 payload = chain->out_bytes - HDR;
+	u32 sectors = le32toh(range->num_sectors);
 
-	want->sector = le64toh(msg->range.sector);
-	want->bytes = 512ULL * sectors;
-	want->unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	if (le32toh(range->flags) & ~known)
+		return VIRTIO_BLK_S_UNSUPP;
+	if ((max && sectors > max) ||
+	    !in_disk(lim, le64toh(range->sector), 512ULL * sectors))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+static void expect_ranges(const struct vhost_blk_limits *lim,
+			  const struct guest_chain *chain,
+			  const struct message *msg, struct expected *want)
+{
+	bool discard = want->type == VHOST_BLK_STAT_DISCARD;
+	u32 segs = discard ? lim->max_discard_seg : lim->max_write_zeroes_seg;
+	u64 payload = chain->out_bytes - HDR;
+	unsigned int i;
+
+	want->sector = le64toh(msg->range[0].sector);
+	want->unmap = le32toh(msg->range[0].flags) &
+		      VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 
 	if (!(discard ? lim->discard : lim->write_zeroes))
 		want->status = VIRTIO_BLK_S_UNSUPP;
@@ -126,13 +141,19 @@ static void expect_range(const struct vhost_blk_limits *lim,
 		want->status = VIRTIO_BLK_S_IOERR;
 	else if (payload > segs * RANGE)
 		want->status = VIRTIO_BLK_S_UNSUPP;
-	else if (chain->out_good < HDR + RANGE)
+	else if (chain->out_good < HDR + payload)
 		want->status = VIRTIO_BLK_S_IOERR;
-	else if (flags & ~known)
-		want->status = VIRTIO_BLK_S_UNSUPP;
-	else if ((max && sectors > max) ||
-		 !in_disk(lim, want->sector, want->bytes))
-		want->status = VIRTIO_BLK_S_IOERR;
+	if (want->status != VIRTIO_BLK_S_OK)
+		return;
+
+	for (i = 0; i < payload / RANGE; i++) {
+		u8 status = expect_range(lim, discard, &msg->range[i]);
+
+		want->bytes += 512ULL * le32toh(msg->range[i].num_sectors);
+		if (want->status != VIRTIO_BLK_S_UNSUPP &&
+		    status != VIRTIO_BLK_S_OK)
+			want->status = status;
+	}
 }
 
 static struct expected expect(const struct vhost_blk_limits *lim,
@@ -173,11 +194,11 @@ static struct expected expect(const struct vhost_blk_limits *lim,
 		return want;
 	case VIRTIO_BLK_T_DISCARD:
 		want.type = VHOST_BLK_STAT_DISCARD;
-		expect_range(lim, chain, msg, &want);
+		expect_ranges(lim, chain, msg, &want);
 		return want;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		want.type = VHOST_BLK_STAT_WRITE_ZEROES;
-		expect_range(lim, chain, msg, &want);
+		expect_ranges(lim, chain, msg, &want);
 		return want;
 	default:
 		want.status = VIRTIO_BLK_S_UNSUPP;
@@ -325,20 +346,22 @@ static void check_chain(const struct vhost_blk_limits *lim,
 			const struct message *msg)
 {
 	struct iovec *iov = guest_iov(chain);
+	struct vhost_blk_range *ranges = malloc(FUZZ_MAX_RANGES * sizeof(*ranges));
 	struct vhost_blk_cmd cmd;
 	bool parsed;
 
 	memset(&cmd, 0xa5, sizeof(cmd));
 	parsed = vhost_blk_parse_chain(lim, iov, chain->out_num, chain->in_num,
-				       &cmd);
+				       &cmd, ranges);
 
 	must(!guest.foreign && !guest.refetched && !guest.stored);
-	must(guest.fetched <= HDR + RANGE);
+	must(guest.fetched <= HDR + FUZZ_MAX_RANGES * RANGE);
 	must(parsed == (chain->in_bytes > 0));
 	if (parsed)
 		check_cmd(&cmd, lim, chain, msg);
 	else
 		must(!guest.fetched && cmd.type == VHOST_BLK_STAT_OTHER);
+	free(ranges);
 	free(iov);
 }
 

@@ -13,7 +13,7 @@
 #define FUZZ_DISCARD		(1U << 1)
 #define FUZZ_WRITE_ZEROES	(1U << 2)
 #define FUZZ_LITTLE_ENDIAN	(1U << 3)
-#define FUZZ_DISCARD_SEG	(1U << 4)	/* max_discard_seg is 1, not 0 */
+#define FUZZ_DISCARD_SEG	(1U << 4)	/* max_discard_seg is 3, not 0 */
 #define FUZZ_WRITE_ZEROES_SEG	(1U << 5)
 #define FUZZ_ODD		(1U << 6)	/* buffers at odd addresses */
 
@@ -28,6 +28,7 @@ struct fuzz_head {
 } __packed;
 
 #define FUZZ_MAX_BUFFERS	64
+#define FUZZ_MAX_RANGES		3
 
 #define FUZZ_FAULT_LAST		(1U << 0)	/* the last byte faults */
 #define FUZZ_FAULT_ALL		(1U << 1)

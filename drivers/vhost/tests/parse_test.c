@@ -66,6 +66,14 @@ static const struct vhost_blk_limits disk_no_seg = {
 	.write_zeroes = true, .little_endian = true,
 };
 
+/* Three ranges in a request, each within its limits. */
+static const struct vhost_blk_limits disk_3_ranges = {
+	.capacity = CAPACITY, .block_size = 512, .max_discard_sectors = 100,
+	.max_discard_seg = 3, .max_write_zeroes_sectors = 200,
+	.max_write_zeroes_seg = 3, .discard = true, .write_zeroes = true,
+	.little_endian = true,
+};
+
 /* Ranges are bounded by nothing but the capacity. */
 static const struct vhost_blk_limits disk_huge = {
 	.capacity = -1ULL, .block_size = 512, .max_discard_seg = 1,
@@ -322,6 +330,37 @@ static const struct parse_case cases[] = {
 	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), UNSUPP(DISCARD) },
 { "d55_write_zeroes_0_segments_offered", &disk_no_seg, T_ZERO,
 	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), UNSUPP(WRITE_ZEROES) },
+{ "d55_discard_3_of_3_segments", &disk_3_ranges, T_DISC,
+	.range = { { 8, 100 }, { 208, 100 }, { 8, 1 } }, OUT(HDR, 3 * RANGE),
+	IN(1), DONE(DISCARD, 201 * 512, 1) },
+{ "d55_write_zeroes_3_segments_in_pieces", &disk_3_ranges, T_ZERO,
+	.range = { { 8, 16, UNMAP }, { 32, 0 }, { 64, 16 } },
+	OUT(HDR + 8, RANGE, RANGE + 8), IN(1),
+	.want = { VHOST_BLK_STAT_WRITE_ZEROES, .unmap = true,
+		  .bytes = 32 * 512, .used = 1 } },
+{ "d55_discard_4_of_3_segments", &disk_3_ranges, T_DISC,
+	.range = { { 8, 16 } }, OUT(HDR, 4 * RANGE), IN(1), UNSUPP(DISCARD) },
+{ "d56_last_range_too_long", &disk_3_ranges, T_DISC,
+	.range = { { 8, 16 }, { 32, 16 }, { 64, 101 } }, OUT(HDR, 3 * RANGE),
+	IN(1), IOERR(DISCARD) },
+{ "d56_middle_range_beyond_the_end", &disk_3_ranges, T_ZERO,
+	.range = { { 8, 16 }, { CAPACITY - 8, 9 }, { 64, 1 } },
+	OUT(HDR, 3 * RANGE), IN(1), IOERR(WRITE_ZEROES) },
+{ "d57_unknown_flag_in_the_last_range", &disk_3_ranges, T_ZERO,
+	.range = { { 8, 16 }, { 32, 16 }, { 64, 1, 2 } }, OUT(HDR, 3 * RANGE),
+	IN(1), UNSUPP(WRITE_ZEROES) },
+{ "d57_unmap_in_the_last_range_of_a_discard", &disk_3_ranges, T_DISC,
+	.range = { { 8, 16 }, { 32, 16 }, { 64, 1, UNMAP } },
+	OUT(HDR, 3 * RANGE), IN(1), UNSUPP(DISCARD) },
+{ "d57_flag_after_a_range_beyond_the_end", &disk_3_ranges, T_ZERO,
+	.range = { { -1ULL, 16 }, { 32, 16 }, { 64, 1, 2 } },
+	OUT(HDR, 3 * RANGE), IN(1), UNSUPP(WRITE_ZEROES) },
+{ "d57_range_beyond_the_end_after_a_flag", &disk_3_ranges, T_ZERO,
+	.range = { { 8, 16, 2 }, { 32, 16 }, { -1ULL, 1 } },
+	OUT(HDR, 3 * RANGE), IN(1), UNSUPP(WRITE_ZEROES) },
+{ "e63_last_range_unreadable", &disk_3_ranges, T_ZERO, .faults = 1,
+	.range = { { 8, 16 }, { 32, 16 } }, OUT(HDR, 2 * RANGE, RANGE | BAD),
+	IN(1), IOERR(WRITE_ZEROES) },
 { "d56_discard_99_sectors", T_DISC, .range = { { 8, 99 } }, OUT(HDR, RANGE),
 	IN(1), DONE(DISCARD, 99 * 512, 1) },
 { "d56_discard_100_sectors", T_DISC, .range = { { 8, 100 } }, OUT(HDR, RANGE),
@@ -426,6 +465,20 @@ static void put_range(struct message *msg, unsigned int i,
 }
 
 /* Hold what was made of @chain against @want. */
+static void check_ranges(const struct vhost_blk_cmd *cmd,
+			 const struct vhost_blk_range *ranges,
+			 const struct guest_chain *chain, const struct range *want)
+{
+	unsigned int i;
+
+	check(cmd->nr_ranges == (chain->out_bytes - HDR) / RANGE);
+	for (i = 0; i < cmd->nr_ranges; i++) {
+		check(ranges[i].sector == want[i].sector);
+		check(ranges[i].sectors == want[i].sectors);
+		check(ranges[i].unmap == !!(want[i].flags & UNMAP));
+	}
+}
+
 static void check_cmd(struct vhost_blk_cmd *cmd, const struct guest_chain *chain,
 		      const struct result *want, u64 sector)
 {
@@ -460,29 +513,34 @@ static void check_cmd(struct vhost_blk_cmd *cmd, const struct guest_chain *chain
 static void check_parse(const struct vhost_blk_limits *lim,
 			const struct guest_chain *chain,
 			const struct result *want, u64 sector,
-			unsigned int faults)
+			unsigned int faults, const struct range *want_ranges)
 {
 	bool range = want->type == VHOST_BLK_STAT_DISCARD ||
 		     want->type == VHOST_BLK_STAT_WRITE_ZEROES;
 	struct iovec *iov = guest_iov(chain);
+	/* On the heap, for ASan to see who goes on behind them. */
+	struct vhost_blk_range *ranges = calloc(3, sizeof(*ranges));
 	struct vhost_blk_cmd cmd;
 	bool parsed;
 
 	memset(&cmd, 0xa5, sizeof(cmd));
 	parsed = vhost_blk_parse_chain(lim, iov, chain->out_num, chain->in_num,
-				       &cmd);
+				       &cmd, ranges);
 
 	check(!guest.foreign);
 	check(!guest.refetched);
 	check(!guest.stored);
 	check(guest.faults == faults);
-	check(guest.fetched <= HDR + (range ? RANGE : 0));
+	check(guest.fetched <= HDR + (range ? 3 * RANGE : 0));
 	check(parsed == !want->reclaim);
 	check(cmd.type == want->type);
 	if (parsed)
 		check_cmd(&cmd, chain, want, sector);
 	else
 		check(!guest.fetched);
+	if (range && parsed && want->status == VIRTIO_BLK_S_OK)
+		check_ranges(&cmd, ranges, chain, want_ranges);
+	free(ranges);
 	free(iov);
 }
 
@@ -509,7 +567,8 @@ static void run_case(const struct parse_case *test)
 	check_parse(lim, &chain, &test->want,
 		    test->want.type == VHOST_BLK_STAT_DISCARD ||
 		    test->want.type == VHOST_BLK_STAT_WRITE_ZEROES ?
-		    test->range[0].sector : test->sector, test->faults);
+		    test->range[0].sector : test->sector, test->faults,
+		    test->range);
 	guest_reset();
 }
 
@@ -598,7 +657,7 @@ static void c40_header_changed_once_fetched(void)
 	guest_add_in(&chain, 1, 1);
 	put_header(&msg, true, VIRTIO_BLK_T_OUT, 0, 7);
 	guest_fill(&chain, &msg, HDR);
-	check_parse(&disk, &chain, &want, 7, 0);
+	check_parse(&disk, &chain, &want, 7, 0, NULL);
 	check(memcmp(chain.iov[0].iov_base, &msg, HDR));
 	guest_reset();
 }
@@ -615,7 +674,7 @@ static void e66_buffers_overlap(void)
 	guest_fill(&chain, &msg, sizeof(msg));
 	chain.iov[1].iov_base = chain.iov[0].iov_base;
 	chain.iov[1].iov_len = 513;
-	check(vhost_blk_parse_chain(&disk, chain.iov, 1, 1, &cmd));
+	check(vhost_blk_parse_chain(&disk, chain.iov, 1, 1, &cmd, NULL));
 	check(cmd.status == VIRTIO_BLK_S_OK);
 	check(cmd.type == VHOST_BLK_STAT_READ && cmd.sector == 7);
 	check(cmd.bytes == 512);
@@ -708,7 +767,7 @@ static void run_1022_buffers_of_4_gib(u32 type, enum vhost_blk_stat stat)
 			guest_add_out(&chain, LONGEST, 0);
 	}
 	guest_add_in(&chain, 1, 1);
-	check_parse(&disk_huge, &chain, &want, 0, 0);
+	check_parse(&disk_huge, &chain, &want, 0, 0, NULL);
 	guest_reset();
 }
 
@@ -760,7 +819,7 @@ static void e63_every_byte_of_a_range_request_faults(void)
 		guest_add_out(&chain, HDR + RANGE, good);
 		guest_add_in(&chain, 1, 1);
 		guest_fill(&chain, &msg, HDR + RANGE);
-		check_parse(&disk, &chain, &want, 0, 1);
+		check_parse(&disk, &chain, &want, 0, 1, NULL);
 		guest_reset();
 	}
 }

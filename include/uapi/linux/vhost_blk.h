@@ -56,6 +56,9 @@
  */
 #define VHOST_BLK_MAX_SEGMENTS		1022
 
+/* The most ranges one discard or write zeroes request may have. */
+#define VHOST_BLK_MAX_RANGES		64
+
 /**
  * struct vhost_blk_backend - the disk to serve, for VHOST_BLK_SET_BACKEND
  * @size: sizeof(struct vhost_blk_backend).
@@ -74,7 +77,8 @@
  * @max_discard_sectors: As advertised; a larger VIRTIO_BLK_T_DISCARD range gets
  *	VIRTIO_BLK_S_IOERR. 0 means no limit but the capacity.
  * @max_discard_seg: As advertised; more ranges in one request get
- *	VIRTIO_BLK_S_UNSUPP. Must be 1 if VIRTIO_BLK_F_DISCARD was acked.
+ *	VIRTIO_BLK_S_UNSUPP. From 1 to VHOST_BLK_MAX_RANGES if
+ *	VIRTIO_BLK_F_DISCARD was acked.
  * @max_write_zeroes_sectors: The same for VIRTIO_BLK_T_WRITE_ZEROES.
  * @max_write_zeroes_seg: The same for VIRTIO_BLK_T_WRITE_ZEROES.
  * @stop_fd: An eventfd which is signalled once after VHOST_BLK_STOP, when no

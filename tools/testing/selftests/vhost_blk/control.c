@@ -254,7 +254,7 @@ TEST_F(control, f72_fields_out_of_range)
 	EXPECT_TRUE(WITH(logical_block_size, 8192));
 	EXPECT_TRUE(WITH(logical_block_size, 1U << 31));
 	EXPECT_TRUE(WITH(max_discard_seg, 0));
-	EXPECT_TRUE(WITH(max_discard_seg, 2));
+	EXPECT_TRUE(WITH(max_discard_seg, VHOST_BLK_MAX_RANGES + 1));
 	EXPECT_TRUE(WITH(max_write_zeroes_seg, 0));
 	EXPECT_TRUE(WITH(max_write_zeroes_seg, ~0U));
 	EXPECT_TRUE(WITH(stop_fd, self->b.be.fd));
