@@ -57,7 +57,8 @@
 	VHOST_BLK_BACKEND_READ_ONLY |					\
 	VHOST_BLK_BACKEND_WRITE_THROUGH |				\
 	VHOST_BLK_BACKEND_DISCARD_IGNORE |				\
-	VHOST_BLK_BACKEND_NO_UNMAP)
+	VHOST_BLK_BACKEND_NO_UNMAP |					\
+	VHOST_BLK_BACKEND_HOLD_ERRORS)
 
 static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 {
@@ -102,6 +103,8 @@ static void vhost_blk_put_disk(struct vhost_blk_disk *disk)
 {
 	if (disk->stop_ctx)
 		eventfd_ctx_put(disk->stop_ctx);
+	if (disk->held_ctx)
+		eventfd_ctx_put(disk->held_ctx);
 	fput(disk->file);
 	kfree(disk);
 }
@@ -115,6 +118,14 @@ static void vhost_blk_stop_queues(struct vhost_blk *blk)
 	WRITE_ONCE(blk->stopped, true);
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 		vhost_blk_stop_queue(&blk->queues[i]);
+}
+
+static void vhost_blk_forget_all_held(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_forget_held(&blk->queues[i]);
 }
 
 /* All queues are stopped and drained. */
@@ -175,7 +186,8 @@ static int vhost_blk_alloc_queues(struct vhost_blk *blk)
 
 		mutex_lock(&vq->mutex);
 		if (vhost_vq_is_setup(vq)) {
-			r = vhost_blk_alloc_queue(&blk->queues[i]);
+			r = vhost_blk_alloc_queue(&blk->queues[i],
+						  blk->disk->held_ctx);
 			nr++;
 		} else if (vq->desc || vq->avail || vq->used) {
 			r = -EFAULT;
@@ -318,6 +330,14 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 		}
 		disk->stop_ctx = ctx;
 	}
+	if (backend->flags & VHOST_BLK_BACKEND_HOLD_ERRORS) {
+		ctx = eventfd_ctx_fdget(backend->held_fd);
+		if (IS_ERR(ctx)) {
+			r = PTR_ERR(ctx);
+			goto out_put_stop_ctx;
+		}
+		disk->held_ctx = ctx;
+	}
 
 	disk->bdev = bdev;
 	disk->capacity = backend->capacity;
@@ -331,6 +351,9 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 	disk->max_write_zeroes_seg = backend->max_write_zeroes_seg;
 	return disk;
 
+out_put_stop_ctx:
+	if (disk->stop_ctx)
+		eventfd_ctx_put(disk->stop_ctx);
 out_put_file:
 	fput(disk->file);
 out_free_disk:
@@ -359,6 +382,7 @@ static int vhost_blk_start(struct vhost_blk *blk,
 	}
 	invalidate_bdev(disk->bdev);
 
+	vhost_blk_forget_all_held(blk);
 	blk->disk = disk;
 	spin_lock(&blk->info_lock);
 	snprintf(blk->disk_name, sizeof(blk->disk_name), "%pg", disk->bdev);
@@ -382,8 +406,10 @@ static long vhost_blk_set_backend(struct vhost_blk *blk,
 		return -EFAULT;
 	if (backend.size != sizeof(backend))
 		return -EINVAL;
-	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS || backend.pad ||
+	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS ||
 	    memchr_inv(backend.reserved, 0, sizeof(backend.reserved)))
+		return -EINVAL;
+	if (backend.held_fd && !(backend.flags & VHOST_BLK_BACKEND_HOLD_ERRORS))
 		return -EINVAL;
 	if (backend.fd == VHOST_FILE_UNBIND)
 		return vhost_blk_stop_and_release(blk);
@@ -476,6 +502,45 @@ static long vhost_blk_probe_backend(struct vhost_blk_probe __user *argp)
 	return copy_to_user(argp, &probe, sizeof(probe)) ? -EFAULT : 0;
 }
 
+static int vhost_blk_copy_held(struct vhost_blk_vq *bvq, u32 room, u64 address)
+{
+	struct vhost_blk_held_request __user *to = u64_to_user_ptr(address);
+	unsigned int i;
+
+	/* Without a backend nobody but an ioctl changes them. */
+	for (i = 0; i < min(room, bvq->nr_held); i++)
+		if (copy_to_user(to + i, &bvq->held[i].request, sizeof(*to)))
+			return -EFAULT;
+	return 0;
+}
+
+static long vhost_blk_get_held(struct vhost_blk *blk,
+			       struct vhost_blk_held __user *argp)
+{
+	struct vhost_blk_held held;
+	struct vhost_blk_vq *bvq;
+	int r;
+
+	lockdep_assert_held(&blk->dev.mutex);
+
+	if (copy_from_user(&held, argp, sizeof(held)))
+		return -EFAULT;
+	if (held.size != sizeof(held) || held.pad ||
+	    memchr_inv(held.reserved, 0, sizeof(held.reserved)))
+		return -EINVAL;
+	if (held.queue >= VHOST_BLK_MAX_QUEUES)
+		return -ENOBUFS;
+	if (blk->disk)
+		return -EBUSY;
+
+	bvq = &blk->queues[array_index_nospec(held.queue, VHOST_BLK_MAX_QUEUES)];
+	r = vhost_blk_copy_held(bvq, held.nr, held.requests);
+	if (r)
+		return r;
+	held.nr = bvq->nr_held;
+	return copy_to_user(argp, &held, sizeof(held)) ? -EFAULT : 0;
+}
+
 static long vhost_blk_set_serial(struct vhost_blk *blk,
 				 const struct vhost_blk_serial __user *argp)
 {
@@ -515,6 +580,7 @@ static void vhost_blk_add_stats(struct vhost_blk_stats *stats,
 	stats->signals += READ_ONCE(counters->signals);
 	stats->polls += READ_ONCE(counters->polls);
 	stats->polled += READ_ONCE(counters->polled);
+	stats->held += READ_ONCE(counters->held);
 	stats->ring_errors += READ_ONCE(counters->ring_errors);
 	stats->in_flight += vhost_blk_in_flight(bvq);
 }
@@ -609,6 +675,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 		vhost_iotlb_free(umem);
 		return r;
 	}
+	vhost_blk_forget_all_held(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
 	return 0;
@@ -761,6 +828,8 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		return vhost_blk_set_backend(blk, argp);
 	case VHOST_BLK_STOP:
 		return vhost_blk_stop(blk);
+	case VHOST_BLK_GET_HELD:
+		return vhost_blk_get_held(blk, argp);
 	case VHOST_BLK_PROBE_BACKEND:
 		return vhost_blk_probe_backend(argp);
 	case VHOST_BLK_SET_SERIAL:
@@ -842,6 +911,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	}
 	mutex_unlock(&blk->dev.mutex);
 
+	vhost_blk_forget_all_held(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
 	kvfree(blk->queues);
@@ -868,9 +938,9 @@ static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 	if (!stats.kicks && !stats.signals)
 		return;
 
-	seq_printf(m, "queue-%u:\tin-flight %llu kicks %llu signals %llu polls %llu polled %llu reclaimed %llu ring-errors %llu\n",
+	seq_printf(m, "queue-%u:\tin-flight %llu kicks %llu signals %llu polls %llu polled %llu held %llu reclaimed %llu ring-errors %llu\n",
 		   nr, stats.in_flight, stats.kicks, stats.signals,
-		   stats.polls, stats.polled, stats.reclaimed,
+		   stats.polls, stats.polled, stats.held, stats.reclaimed,
 		   stats.ring_errors);
 	for (i = 0; i < VHOST_BLK_NR_STATS; i++)
 		if (stats.requests[i] || stats.failed[i])

@@ -61,6 +61,7 @@ struct vhost_blk_disk {
 	struct file *file;
 	struct block_device *bdev;
 	struct eventfd_ctx *stop_ctx;	/* may be NULL */
+	struct eventfd_ctx *held_ctx;	/* with HOLD_ERRORS */
 	u64 capacity;			/* sectors, as advertised */
 	u32 flags;			/* VHOST_BLK_BACKEND_* */
 	u32 block_size;			/* bytes, as advertised */
@@ -83,7 +84,9 @@ struct vhost_blk_bio {
  *   SUBMITTED  @pending bios with the block layer; only end_io may touch it
  *   DONE       on vhost_blk_vq.done or .pass_done; whoever takes the list, with
  *              the virtqueue mutex, and then PARSED again (a large request's
- *              next window) or FREE
+ *              next window), FREE, or HELD
+ *   HELD       nowhere: what there is to know is in vhost_blk_vq.held; FREE when
+ *              the backend is released
  */
 struct vhost_blk_req {
 	struct llist_node done_node;
@@ -92,6 +95,8 @@ struct vhost_blk_req {
 	const struct vhost_blk_disk *disk;
 	atomic_t pending;
 	int error;			/* the first blk_status_t of the window */
+	int device_errno;		/* why the device failed the request */
+	u64 number;			/* in the order of the ring */
 	u32 head;
 	u8 generation;
 	bool bounced;			/* data goes through pages of ours */
@@ -121,6 +126,12 @@ struct vhost_blk_req {
 	struct vhost_blk_bio inline_bio;
 };
 
+/* A request that the VMM is to complete. */
+struct vhost_blk_held_entry {
+	u64 number;			/* in the order of the ring */
+	struct vhost_blk_held_request request;
+};
+
 /* Written under the virtqueue mutex, read without. */
 struct vhost_blk_counters {
 	u64 requests[VHOST_BLK_NR_STATS];
@@ -131,6 +142,7 @@ struct vhost_blk_counters {
 	u64 signals;
 	u64 polls;
 	u64 polled;
+	u64 held;
 	u64 ring_errors;
 };
 
@@ -142,6 +154,9 @@ struct vhost_blk_vq {
 	struct vhost_blk_req *reqs;
 	unsigned int nr_reqs;
 	struct vhost_blk_req *free;
+	u64 taken;			/* requests, since open() */
+	struct vhost_blk_held_entry *held;	/* nr_reqs of them, or NULL */
+	unsigned int nr_held;
 	unsigned int in_flight[2];	/* by generation, read without the mutex */
 	u8 generation;
 	bool active;			/* counted in vhost_blk.active */
@@ -194,12 +209,13 @@ struct vhost_blk {
 /* blk_queue.c */
 extern struct workqueue_struct *vhost_blk_workqueue;
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq);
-int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq);
+int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors);
 int vhost_blk_start_queue(struct vhost_blk_vq *bvq,
 			  struct vhost_blk_disk *disk);
 bool vhost_blk_wake_queue(struct vhost_blk_vq *bvq);
 void vhost_blk_stop_queue(struct vhost_blk_vq *bvq);
 void vhost_blk_free_queue(struct vhost_blk_vq *bvq);
+void vhost_blk_forget_held(struct vhost_blk_vq *bvq);
 void vhost_blk_request_done(struct vhost_blk_req *req);
 
 static inline void vhost_blk_count(u64 *counter, u64 n)

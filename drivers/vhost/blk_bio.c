@@ -703,8 +703,11 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		req->zero_pages = true;
 		return vhost_blk_build_or_fail(req);
 	}
-	if (error)
+	if (error) {
+		if (req->error)
+			req->device_errno = -blk_status_to_errno(error);
 		return vhost_blk_end_request(req, vhost_blk_status(error));
+	}
 
 	req->done += req->window;
 	req->window = 0;

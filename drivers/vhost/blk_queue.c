@@ -53,14 +53,19 @@ static struct vhost_blk_req *vhost_blk_get_req(struct vhost_blk_vq *bvq)
 	return req;
 }
 
+static void vhost_blk_drop_log(struct vhost_blk_req *req)
+{
+	kfree(req->log);
+	req->log = NULL;
+}
+
 static void vhost_blk_put_req(struct vhost_blk_req *req)
 {
 	struct vhost_blk_vq *bvq = req->bvq;
 
 	lockdep_assert_held(&bvq->vq.mutex);
 
-	kfree(req->log);
-	req->log = NULL;
+	vhost_blk_drop_log(req);
 	req->next = bvq->free;
 	bvq->free = req;
 }
@@ -178,13 +183,41 @@ static void vhost_blk_count_req(struct vhost_blk_vq *bvq,
 }
 
 /*
+ * A request that the device failed is kept for the VMM, in the order of the
+ * ring. It stays out of the pool: so there is room for all that can be held.
+ */
+static void vhost_blk_hold(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+	unsigned int i = bvq->nr_held++;
+
+	for (; i && bvq->held[i - 1].number > req->number; i--)
+		bvq->held[i] = bvq->held[i - 1];
+	bvq->held[i] = (struct vhost_blk_held_entry) {
+		.number = req->number,
+		.request = { .head = req->head, .error = req->device_errno },
+	};
+	vhost_blk_log(req);
+	vhost_blk_drop_log(req);
+	vhost_blk_count(&bvq->counters.held, 1);
+	eventfd_signal(req->disk->held_ctx);
+}
+
+/*
  * The one place where a request ends: status, log, used entry. Without a place
  * to put the status it must not look complete, so the queue fails instead.
  */
 static void vhost_blk_complete(struct vhost_blk_req *req)
 {
 	struct vhost_blk_vq *bvq = req->bvq;
-	int r = put_user(req->cmd.status, req->cmd.status_addr);
+	int r;
+
+	if (unlikely(req->device_errno && bvq->held)) {
+		vhost_blk_hold(req);
+		return;
+	}
+
+	r = put_user(req->cmd.status, req->cmd.status_addr);
 
 	vhost_blk_log(req);
 	if (r) {
@@ -378,6 +411,8 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	pass->reqs++;
 	req = vhost_blk_get_req(bvq);
 	req->head = head;
+	req->number = bvq->taken++;
+	req->device_errno = 0;
 	req->disk = disk;
 	req->write_through = bvq->write_through;
 	req->generation = bvq->generation;
@@ -638,13 +673,32 @@ static struct vhost_blk_req *vhost_blk_alloc_reqs(struct vhost_blk_vq *bvq,
 }
 
 /* Get all that a queue needs before the first one starts. */
-int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq)
+int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 {
 	lockdep_assert_held(&bvq->vq.mutex);
 
 	bvq->nr_reqs = min_t(unsigned int, bvq->vq.num, VHOST_BLK_MAX_REQS);
+	if (hold_errors) {
+		bvq->held = kvcalloc(bvq->nr_reqs, sizeof(*bvq->held),
+				     GFP_KERNEL_ACCOUNT);
+		if (!bvq->held)
+			return -ENOMEM;
+	}
 	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
 	return bvq->reqs ? 0 : -ENOMEM;
+}
+
+/* The VMM has had its chance to ask for them. */
+void vhost_blk_forget_held(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_held_entry *held;
+
+	mutex_lock(&bvq->vq.mutex);
+	held = bvq->held;
+	bvq->held = NULL;
+	bvq->nr_held = 0;
+	mutex_unlock(&bvq->vq.mutex);
+	kvfree(held);
 }
 
 /**

@@ -83,7 +83,8 @@
  * @max_write_zeroes_seg: The same for VIRTIO_BLK_T_WRITE_ZEROES.
  * @stop_fd: An eventfd which is signalled once after VHOST_BLK_STOP, when no
  *	request is in flight any more, or -1.
- * @pad: Zero.
+ * @held_fd: With VHOST_BLK_BACKEND_HOLD_ERRORS an eventfd which is signalled for
+ *	each request that is held; else zero.
  * @reserved: Zero.
  */
 struct vhost_blk_backend {
@@ -97,7 +98,7 @@ struct vhost_blk_backend {
 	__u32 max_write_zeroes_sectors;
 	__u32 max_write_zeroes_seg;
 	__s32 stop_fd;
-	__u32 pad;
+	__s32 held_fd;
 	__u64 reserved[8];
 };
 
@@ -123,7 +124,13 @@ struct vhost_blk_backend {
  */
 #define VHOST_BLK_BACKEND_NO_UNMAP		(1U << 3)
 
-/* 1U << 4 is kept for holding failed requests back for the VMM. */
+/*
+ * Hold a request that the block device failed, instead of telling the driver:
+ * no status, no used entry, until the VMM has decided. It learns of it from
+ * held_fd, stops, and gets the request from VHOST_BLK_GET_HELD. A request that
+ * fails for a reason of the driver's own is answered as ever.
+ */
+#define VHOST_BLK_BACKEND_HOLD_ERRORS		(1U << 4)
 
 /*
  * VHOST_BLK_SET_BACKEND with an open block device starts every virtqueue that
@@ -131,14 +138,14 @@ struct vhost_blk_backend {
  * back and clean ones dropped first, since requests go past that cache; read
  * the disk with O_DIRECT while it is served. Errors:
  *
- * EBADF	@fd or @stop_fd is not open, or was opened with O_PATH, or @fd is
+ * EBADF	@fd, @stop_fd or @held_fd is not open, or was opened with O_PATH, or @fd is
  *		not open for reading.
  * ENOTBLK	@fd is not a block device.
  * EBUSY	A backend is set already, or requests of the last one are still
  *		in flight.
  * EFAULT	No virtqueue is set up, or a ring or the log cannot be accessed.
- * EINVAL	@size, @flags, padding or a limit is not valid, @stop_fd is not
- *		an eventfd, or the block device cannot do what an acked feature
+ * EINVAL	@size, @flags, padding or a limit is not valid, @stop_fd or
+ *		@held_fd is not an eventfd, or the block device cannot do what an acked feature
  *		promises.
  * ENXIO	The block device has no sectors.
  * EOPNOTSUPP	The block device is zoned.
@@ -181,7 +188,57 @@ struct vhost_blk_backend {
  */
 #define VHOST_BLK_STOP		_IO(VHOST_VIRTIO, 0x51)
 
-/* 0x52 is kept for fetching the requests held back after an error. */
+/**
+ * struct vhost_blk_held_request - a request that was held
+ * @head: The index of the head of its descriptor chain, as it was in the
+ *	available ring.
+ * @error: Why it failed: EIO, ENOSPC, ETIMEDOUT, EOPNOTSUPP and so on.
+ */
+struct vhost_blk_held_request {
+	__u32 head;
+	__u32 error;
+};
+
+/**
+ * struct vhost_blk_held - what a virtqueue holds, for VHOST_BLK_GET_HELD
+ * @size: sizeof(struct vhost_blk_held), set by the caller.
+ * @queue: The virtqueue, set by the caller.
+ * @nr: Set by the caller: how many requests @requests has room for. Returned:
+ *	how many are held.
+ * @pad: Zero.
+ * @requests: The address of an array of struct vhost_blk_held_request, set by
+ *	the caller. It is filled as far as there is room, in the order in which
+ *	the requests were taken from the ring.
+ * @reserved: Zero.
+ */
+struct vhost_blk_held {
+	__u32 size;
+	__u32 queue;
+	__u32 nr;
+	__u32 pad;
+	__u64 requests;
+	__u64 reserved[4];
+};
+
+/*
+ * Tells which requests were held since the backend was set. Each of them has been
+ * taken from the ring and is the VMM's to complete: it counts in
+ * VHOST_GET_VRING_BASE, and its chain is still the device's, so that the used
+ * index of the ring is behind the base by as many. A part of what it writes, on
+ * the disk or in guest memory, may have been written; to carry it out again as a
+ * whole is right.
+ *
+ * A held request is not in flight. It occupies one of those that the virtqueue
+ * can have in flight, though: when all are held, the virtqueue takes no more.
+ *
+ * The answer stays until the next backend is set, VHOST_RESET_OWNER or the last
+ * close(), and may be asked for more than once. Errors:
+ *
+ * EBUSY	A backend is set: stop first.
+ * ENOBUFS	There is no such virtqueue.
+ * EFAULT	@requests cannot be written.
+ */
+#define VHOST_BLK_GET_HELD	_IOWR(VHOST_VIRTIO, 0x52, struct vhost_blk_held)
 
 /* Bytes of the configuration space that VHOST_BLK_PROBE_BACKEND can return. */
 #define VHOST_BLK_CONFIG_SIZE		256
@@ -268,6 +325,8 @@ enum vhost_blk_stat {
  * @polls: Returned: how often the worker looked for work for a while before it
  *	slept, see VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
  * @polled: Returned: requests the device completed without an interrupt.
+ * @held: Returned: requests that were held, see VHOST_BLK_BACKEND_HOLD_ERRORS.
+ *	They count as neither completed nor failed.
  * @reserved: Returned as zero.
  */
 struct vhost_blk_stats {
@@ -283,7 +342,8 @@ struct vhost_blk_stats {
 	__u64 ring_errors;
 	__u64 polls;
 	__u64 polled;
-	__u64 reserved[9];
+	__u64 held;
+	__u64 reserved[8];
 };
 
 /*

@@ -147,6 +147,24 @@ static bool nullb_down(struct backend *be)
 	return false;
 }
 
+/* On a file system of its own, which goes with it, if that is to be small. */
+static int loop_file(struct backend *be)
+{
+	char dir[] = "/tmp/disk.XXXXXX", path[64], size[32];
+	int file;
+
+	if (!be->opts.room_mb)
+		return memfd_create("disk", MFD_CLOEXEC);
+	snprintf(size, sizeof(size), "size=%um", be->opts.room_mb);
+	if (!mkdtemp(dir) || mount("disk", dir, "tmpfs", 0, size))
+		return -1;
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	umount2(dir, MNT_DETACH);
+	rmdir(dir);
+	return file;
+}
+
 static bool loop_up(struct backend *be)
 {
 	struct loop_config config = { .block_size = be->opts.block_size };
@@ -159,7 +177,7 @@ static bool loop_up(struct backend *be)
 	snprintf(be->raw_path, sizeof(be->raw_path), "/dev/loop%d",
 		 be->loop_nr);
 
-	file = memfd_create("disk", MFD_CLOEXEC);
+	file = loop_file(be);
 	be->loop_fd = open(be->raw_path, O_RDWR | O_CLOEXEC);
 	config.fd = file;
 	ok = !ftruncate(file, (off_t)be->opts.size_mb << 20) &&

@@ -35,6 +35,8 @@ struct backend_opts {
 	bool zoned;
 	/* A loop device on a memfd instead of null_blk. */
 	bool loop;
+	/* For loop: the file grows on demand, up to so many MiB in all. */
+	unsigned int room_mb;
 	/* A disk of scsi_debug with these parameters instead. */
 	const char *scsi;
 	/* Serve a partition that starts at this sector; 0 means the disk. */
