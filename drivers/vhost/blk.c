@@ -574,7 +574,10 @@ static void vhost_blk_add_stats(struct vhost_blk_stats *stats,
 		stats->requests[i] += READ_ONCE(counters->requests[i]);
 		stats->bytes[i] += READ_ONCE(counters->bytes[i]);
 		stats->failed[i] += READ_ONCE(counters->failed[i]);
+		stats->time_ns[i] += READ_ONCE(counters->time_ns[i]);
 	}
+	for (i = 0; i < VHOST_BLK_LATENCY_BUCKETS; i++)
+		stats->latency[i] += READ_ONCE(counters->latency[i]);
 	stats->reclaimed += READ_ONCE(counters->reclaimed);
 	stats->kicks += READ_ONCE(counters->kicks);
 	stats->signals += READ_ONCE(counters->signals);
@@ -919,6 +922,24 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* The buckets that are not empty, each with its lower bound in nanoseconds. */
+static void vhost_blk_show_latency(struct seq_file *m, unsigned int nr,
+				   const __u64 *latency)
+{
+	char separator = '\t';
+	unsigned int i;
+
+	seq_printf(m, "queue-%u-latency:", nr);
+	for (i = 0; i < VHOST_BLK_LATENCY_BUCKETS; i++) {
+		if (!latency[i])
+			continue;
+		seq_printf(m, "%c%llu:%llu", separator,
+			   i ? 1ULL << i : 0, latency[i]);
+		separator = ' ';
+	}
+	seq_putc(m, '\n');
+}
+
 static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 				 const struct vhost_blk_vq *bvq)
 {
@@ -947,6 +968,7 @@ static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 			seq_printf(m, "queue-%u-%s:\trequests %llu bytes %llu failed %llu\n",
 				   nr, names[i], stats.requests[i],
 				   stats.bytes[i], stats.failed[i]);
+	vhost_blk_show_latency(m, nr, stats.latency);
 }
 
 static void vhost_blk_show_fdinfo(struct seq_file *m, struct file *file)

@@ -106,6 +106,7 @@ struct vhost_blk_req {
 	bool inline_busy;
 	bool polled;			/* on vhost_blk_vq.polled */
 	bool log_on;
+	u64 start;			/* ns, when it was taken off the ring */
 
 	struct vhost_blk_cmd cmd;
 	struct vhost_blk_range *ranges;	/* a copy, if there are several */
@@ -137,6 +138,8 @@ struct vhost_blk_counters {
 	u64 requests[VHOST_BLK_NR_STATS];
 	u64 bytes[VHOST_BLK_NR_STATS];
 	u64 failed[VHOST_BLK_NR_STATS];
+	u64 time_ns[VHOST_BLK_NR_STATS];
+	u64 latency[VHOST_BLK_LATENCY_BUCKETS];
 	u64 reclaimed;
 	u64 kicks;
 	u64 signals;
@@ -149,6 +152,7 @@ struct vhost_blk_counters {
 struct vhost_blk_vq {
 	struct vhost_virtqueue vq;
 	struct vhost_blk *blk;
+	unsigned int index;
 
 	/* Guarded by vq.mutex. */
 	struct vhost_blk_req *reqs;
@@ -162,6 +166,7 @@ struct vhost_blk_vq {
 	bool active;			/* counted in vhost_blk.active */
 	bool failed;			/* takes nothing until it is set up anew */
 	bool write_through;
+	dev_t dev;			/* of the last disk, for trace events */
 	bool no_write_zeroes[2];	/* the device refused: without, with unmap */
 	unsigned int bounce_pages;	/* in use */
 	struct list_head polled;	/* requests that must be polled for */

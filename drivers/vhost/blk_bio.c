@@ -15,6 +15,7 @@
 #include <linux/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <trace/events/vhost_blk.h>
 #include <uapi/linux/virtio_blk.h>
 
 #include "blk.h"
@@ -739,6 +740,7 @@ void vhost_blk_submit_request(struct vhost_blk_req *req)
 {
 	struct vhost_blk_bio *next, *this;
 
+	trace_vhost_blk_submit(req);
 	for (this = req->bios; this; this = next) {
 		next = this->next;
 		submit_bio(&this->bio);

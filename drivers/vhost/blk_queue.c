@@ -17,6 +17,7 @@
 #include <linux/blkdev.h>
 #include <linux/eventfd.h>
 #include <linux/jiffies.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -24,6 +25,9 @@
 #include <uapi/linux/virtio_blk.h>
 
 #include "blk.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/vhost_blk.h>
 
 /* What a pass has found to do. */
 struct vhost_blk_pass {
@@ -33,6 +37,12 @@ struct vhost_blk_pass {
 	int bytes;
 	bool poll;			/* before notifications come back */
 	unsigned long end;		/* jiffies */
+	/*
+	 * Nanoseconds: when its present step began. To read the clock for each
+	 * request would cost more than to complete it, so all that are taken in
+	 * one go began at the same time, and all that are completed ended.
+	 */
+	u64 now;
 };
 
 struct workqueue_struct *vhost_blk_workqueue;
@@ -43,6 +53,7 @@ static void vhost_blk_fail_queue(struct vhost_blk_vq *bvq)
 
 	bvq->failed = true;
 	vhost_blk_count(&bvq->counters.ring_errors, 1);
+	trace_vhost_blk_queue_stop(bvq, VHOST_BLK_STOP_ERROR);
 }
 
 static struct vhost_blk_req *vhost_blk_get_req(struct vhost_blk_vq *bvq)
@@ -80,6 +91,7 @@ static void vhost_blk_check_drained(struct vhost_blk_vq *bvq)
 	if (bvq->active && !vhost_vq_get_backend(&bvq->vq) &&
 	    !vhost_blk_in_flight(bvq)) {
 		bvq->active = false;
+		trace_vhost_blk_queue_stop(bvq, VHOST_BLK_STOP_DRAINED);
 		/*
 		 * Releasing the disk takes every virtqueue mutex after it has
 		 * seen 0, so it is still there.
@@ -170,10 +182,13 @@ static void vhost_blk_log(struct vhost_blk_req *req)
 }
 
 static void vhost_blk_count_req(struct vhost_blk_vq *bvq,
-				const struct vhost_blk_cmd *cmd)
+				const struct vhost_blk_cmd *cmd, u64 latency)
 {
 	struct vhost_blk_counters *counters = &bvq->counters;
+	int bucket = min(fls64(latency >> 1), VHOST_BLK_LATENCY_BUCKETS - 1);
 
+	vhost_blk_count(&counters->time_ns[cmd->type], latency);
+	vhost_blk_count(&counters->latency[bucket], 1);
 	if (cmd->status != VIRTIO_BLK_S_OK) {
 		vhost_blk_count(&counters->failed[cmd->type], 1);
 		return;
@@ -207,9 +222,10 @@ static void vhost_blk_hold(struct vhost_blk_req *req)
  * The one place where a request ends: status, log, used entry. Without a place
  * to put the status it must not look complete, so the queue fails instead.
  */
-static void vhost_blk_complete(struct vhost_blk_req *req)
+static void vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 {
 	struct vhost_blk_vq *bvq = req->bvq;
+	u64 latency = now - req->start;
 	int r;
 
 	if (unlikely(req->device_errno && bvq->held)) {
@@ -224,9 +240,11 @@ static void vhost_blk_complete(struct vhost_blk_req *req)
 		vq_err(&bvq->vq, "Cannot write a status byte\n");
 		vhost_blk_fail_queue(bvq);
 	} else {
-		vhost_blk_add_used(bvq, req->head,
-				   vhost_blk_used_len(&req->cmd));
-		vhost_blk_count_req(bvq, &req->cmd);
+		u32 len = vhost_blk_used_len(&req->cmd);
+
+		trace_vhost_blk_complete(req, len, latency);
+		vhost_blk_add_used(bvq, req->head, len);
+		vhost_blk_count_req(bvq, &req->cmd, latency);
 	}
 	vhost_blk_put_req(req);
 }
@@ -273,7 +291,10 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 	struct vhost_blk_req *req, *next;
 	bool added = false;
 
-	for (req = vhost_blk_take_done(bvq); req; req = next) {
+	req = vhost_blk_take_done(bvq);
+	if (req)
+		pass->now = ktime_get_ns();
+	for (; req; req = next) {
 		next = req->next;
 		if (pass->bytes >= VHOST_BLK_BYTE_WEIGHT) {
 			llist_add(&req->done_node, &bvq->done);
@@ -286,7 +307,7 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 			continue;
 		}
 		bvq->nr_retired[req->generation]++;
-		vhost_blk_complete(req);
+		vhost_blk_complete(req, pass->now);
 		added = true;
 	}
 	return added;
@@ -413,6 +434,9 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	req->head = head;
 	req->number = bvq->taken++;
 	req->device_errno = 0;
+	if (!pass->now)
+		pass->now = ktime_get_ns();
+	req->start = pass->now;
 	req->disk = disk;
 	req->write_through = bvq->write_through;
 	req->generation = bvq->generation;
@@ -426,8 +450,9 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 		return true;
 	}
 	bytes = req->cmd.bytes;
+	trace_vhost_blk_start(req);
 	if (!vhost_blk_start(req, log ? log_num : 0)) {
-		vhost_blk_complete(req);
+		vhost_blk_complete(req, pass->now);
 		*added = true;
 		return true;
 	}
@@ -468,6 +493,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	/* Another worker's pass may have enabled it since the last time. */
 	vhost_disable_notify(vq->dev, vq);
 	lim = vhost_blk_limits(bvq, disk);
+	pass->now = 0;
 	while (vhost_blk_may_take(bvq, pass)) {
 		if (vhost_blk_take_chain(bvq, disk, &lim, pass, &added))
 			continue;
@@ -726,6 +752,7 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	bvq->write_through = disk->flags & VHOST_BLK_BACKEND_WRITE_THROUGH ||
 			     !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
 	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
+	bvq->dev = disk->bdev->bd_dev;
 	bvq->failed = false;
 	bvq->poll_ns = 0;
 	bvq->idle_since = 0;
@@ -744,6 +771,8 @@ bool vhost_blk_wake_queue(struct vhost_blk_vq *bvq)
 void vhost_blk_stop_queue(struct vhost_blk_vq *bvq)
 {
 	mutex_lock(&bvq->vq.mutex);
+	if (vhost_vq_get_backend(&bvq->vq))
+		trace_vhost_blk_queue_stop(bvq, VHOST_BLK_STOP_STOPPED);
 	vhost_vq_set_backend(&bvq->vq, NULL);
 	vhost_blk_check_drained(bvq);
 	mutex_unlock(&bvq->vq.mutex);
@@ -765,6 +794,7 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
 {
 	bvq->blk = blk;
+	bvq->index = bvq - blk->queues;
 	bvq->vq.handle_kick = vhost_blk_handle_kick;
 	INIT_LIST_HEAD(&bvq->polled);
 	init_llist_head(&bvq->done);

@@ -303,6 +303,13 @@ enum vhost_blk_stat {
 /* Room for request types to come. */
 #define VHOST_BLK_STAT_TYPES		16
 
+/*
+ * Buckets of the latency histogram in struct vhost_blk_stats. Bucket i counts
+ * requests that took from 2^i to less than 2^(i + 1) nanoseconds; the first
+ * one those of 0 too, the last one all that took longer (2.1 seconds).
+ */
+#define VHOST_BLK_LATENCY_BUCKETS	32
+
 /* As the queue of struct vhost_blk_stats: the sum over all virtqueues. */
 #define VHOST_BLK_STATS_ALL		0xffffffffU
 
@@ -314,6 +321,13 @@ enum vhost_blk_stat {
  * @bytes: Returned: bytes of these requests, by type: data read or written,
  *	or the size of the range.
  * @failed: Returned: requests completed with any other status, by type.
+ * @time_ns: Returned: nanoseconds that all these requests took in sum, by type,
+ *	from being taken off the ring to being put into the used ring. Requests
+ *	that are taken or completed together share one reading of the clock, and
+ *	one that needs no I/O takes 0.
+ * @latency: Returned: how many requests, of all types and with any status, took
+ *	how long; see VHOST_BLK_LATENCY_BUCKETS. The sum over the buckets is
+ *	that over @requests and @failed.
  * @reclaimed: Returned: descriptor chains returned with length 0 because they
  *	have no byte for a status.
  * @kicks: Returned: how often the queue ran because of a kick of the driver's
@@ -335,6 +349,8 @@ struct vhost_blk_stats {
 	__u64 requests[VHOST_BLK_STAT_TYPES];
 	__u64 bytes[VHOST_BLK_STAT_TYPES];
 	__u64 failed[VHOST_BLK_STAT_TYPES];
+	__u64 time_ns[VHOST_BLK_STAT_TYPES];
+	__u64 latency[VHOST_BLK_LATENCY_BUCKETS];
 	__u64 reclaimed;
 	__u64 kicks;
 	__u64 signals;
