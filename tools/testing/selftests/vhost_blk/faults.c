@@ -8,9 +8,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -379,73 +376,6 @@ TEST_F(faults, h96_the_ioctls_run_out_of_memory)
 	}
 	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, self->vq, 8));
-}
-
-#define CGROUP	"/sys/fs/cgroup/vhost_blk_test"
-
-static int64_t ms_of_write(struct bench *b, struct gbuf data)
-{
-	struct timespec from, to;
-
-	clock_gettime(CLOCK_MONOTONIC, &from);
-	if (blk_io(&b->dev.vq[0], VIRTIO_BLK_T_OUT, 0, data) != OK)
-		return -1;
-	clock_gettime(CLOCK_MONOTONIC, &to);
-	return (to.tv_sec - from.tv_sec) * 1000LL +
-	       (to.tv_nsec - from.tv_nsec) / 1000000;
-}
-
-/* Mounts cgroup2 if need be; NULL or what is missing. */
-static const char *cgroup_setup(void)
-{
-	if (access("/sys/fs/cgroup", F_OK))
-		return "CONFIG_CGROUPS";
-	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) &&
-	    mount("none", "/sys/fs/cgroup", "cgroup2", 0, NULL))
-		return "CONFIG_CGROUPS";
-	put_text("/sys/fs/cgroup/cgroup.subtree_control", "+io");
-	mkdir(CGROUP, 0755);
-	if (access(CGROUP "/io.max", F_OK))
-		return "CONFIG_BLK_DEV_THROTTLING";
-	return NULL;
-}
-
-/* The I/O of the device is its owner's: io.max of the owner's group applies. */
-TEST_F(faults, io_max_owner_is_throttled)
-{
-	const char *missing = cgroup_setup();
-	int64_t free_ms, bound_ms;
-	char limit[96], pid[16];
-	struct stat st;
-	struct gbuf data;
-
-	if (missing)
-		SKIP(return, "needs %s", missing);
-	ASSERT_EQ(0, fstat(self->b.be.fd, &st));
-	snprintf(limit, sizeof(limit), "%u:%u wbps=262144",
-		 major(st.st_rdev), minor(st.st_rdev));
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	data = guest_alloc_in(&self->b.dev.mem, GUEST_ADJ, 512 << 10, 0);
-	backend_allow(&self->b.be, 0, data.len / 512);
-
-	/* In the group before it becomes the owner. */
-	ASSERT_TRUE(put_text(CGROUP "/cgroup.procs", pid));
-	ASSERT_TRUE(vdev_close(&self->b.dev));
-	ASSERT_TRUE(vdev_open(&self->b.dev));
-	ASSERT_TRUE(vdev_setup(&self->b.dev, NULL));
-	ASSERT_TRUE(vdev_start(&self->b.dev, self->b.be.fd, 0));
-	data = guest_alloc_in(&self->b.dev.mem, GUEST_ADJ, 512 << 10, 0);
-	free_ms = ms_of_write(&self->b, data);
-	ASSERT_TRUE(put_text(CGROUP "/io.max", limit));
-	/* 512 KiB at 256 KiB/s; unbound, it takes a fraction of a second. */
-	bound_ms = ms_of_write(&self->b, data);
-	EXPECT_GE(bound_ms, 1000);
-	EXPECT_LT(free_ms, bound_ms);
-
-	ASSERT_TRUE(put_text("/sys/fs/cgroup/cgroup.procs", pid));
-	snprintf(limit, sizeof(limit), "%u:%u wbps=max", major(st.st_rdev),
-		 minor(st.st_rdev));
-	put_text(CGROUP "/io.max", limit);
 }
 
 TEST_HARNESS_MAIN
