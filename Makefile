@@ -18,7 +18,7 @@ module := $(top)/drivers/vhost/vhost_blk.ko
 kbuild = $(MAKE) -C $(KDIR) M=$(top) CONFIG_VHOST_BLK=m \
 	VHOST_BLK_TOP=$(top) VHOST_BLK_COMPAT=$(compat)
 
-.PHONY: all modules modules_install clean help run test bench
+.PHONY: all modules modules_install clean help run soak test bench
 
 all: modules
 
@@ -45,12 +45,17 @@ test:
 bench:
 	@$(top)/scripts/bench
 
+# For as long as SECONDS says, else for an hour.
+soak:
+	@$(top)/scripts/soak $(if $(SECONDS),--seconds $(SECONDS))
+
 help:
 	@echo 'make                  build the module for the running kernel'
 	@echo 'make modules_install  and install it'
 	@echo 'make clean            remove what was built'
 	@echo 'make run              boot a guest on a disk served by vhost_blk, in a VM'
 	@echo 'make test             run all tests, in VMs'
+	@echo 'make soak             run the random ones for an hour, or SECONDS=<n>'
 	@echo 'make bench            count the instructions of a request, in a VM'
 	@echo
 	@echo 'KDIR=<directory>      build for another kernel: its build directory'
