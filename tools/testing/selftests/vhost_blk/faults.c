@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "fail_nth.h"
 #include "harness.h"
 
 #define OK	VIRTIO_BLK_S_OK
@@ -162,66 +163,6 @@ TEST_F(faults, h94_backend_grows_beyond_the_capacity)
 	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, half - 8, self->data));
 }
 
-static bool put_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) ==
-				 (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* Lets every allocation fail if it is to, and quietly. */
-static bool inject_setup(void)
-{
-	static const char * const dir[] = {
-		"failslab", "fail_page_alloc", "fail_usercopy",
-		"fail_make_request",
-	};
-	char path[128];
-	unsigned int i;
-
-	mount("none", "/sys/kernel/debug", "debugfs", 0, NULL);
-	if (access("/proc/self/fail-nth", F_OK) ||
-	    access("/sys/kernel/debug/failslab", F_OK))
-		return false;
-	for (i = 0; i < ARRAY_SIZE(dir); i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose",
-			 dir[i]);
-		put_text(path, "0");
-		snprintf(path, sizeof(path),
-			 "/sys/kernel/debug/%s/ignore-gfp-wait", dir[i]);
-		put_text(path, "N");
-		snprintf(path, sizeof(path),
-			 "/sys/kernel/debug/%s/ignore-gfp-highmem", dir[i]);
-		put_text(path, "N");
-		snprintf(path, sizeof(path),
-			 "/sys/kernel/debug/%s/min-order", dir[i]);
-		put_text(path, "0");
-	}
-	return true;
-}
-
-/* The @nth point of failure from now on fails; 0 switches it off. */
-static bool inject(int fd, unsigned int nth)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", nth);
-
-	return pwrite(fd, text, len, 0) == len;
-}
-
-/* Whether it did. */
-static bool injected(int fd)
-{
-	char text[16] = "";
-
-	/* This may fail for the same reason, after all else has not. */
-	return pread(fd, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
-}
-
 /* 0 or -errno; the device is closed if it works. */
 static int call_open(struct vdev *dev)
 {
@@ -292,6 +233,20 @@ static int call_stop(struct vdev *dev)
 	return vdev_ioctl(dev, VHOST_BLK_SET_BACKEND, &none);
 }
 
+/* What only copies in or out. */
+static int call_ask(struct vdev *dev)
+{
+	struct vhost_blk_serial serial = { .size = sizeof(serial) };
+	struct vhost_blk_stats st = { .size = sizeof(st) };
+	struct vhost_vring_state base = { .index = 0 };
+	uint64_t features = 0;
+
+	return vdev_ioctl(dev, VHOST_GET_FEATURES, &features) ?:
+	       vdev_ioctl(dev, VHOST_GET_VRING_BASE, &base) ?:
+	       vdev_ioctl(dev, VHOST_BLK_SET_SERIAL, &serial) ?:
+	       vdev_ioctl(dev, VHOST_BLK_GET_STATS, &st);
+}
+
 struct step {
 	const char *name;
 	int (*call)(struct vdev *dev);
@@ -315,14 +270,18 @@ static bool sweep(const struct step *step, struct vdev *dev, int fd,
 	for (nth = 1; nth <= most; nth++) {
 		bool hit;
 
-		if (!inject(fd, nth))
+		if (!fail_nth_set(fd, nth))
 			return false;
 		ret = step->call(dev);
-		hit = injected(fd);
-		inject(fd, 0);
+		hit = fail_nth_hit(fd);
+		fail_nth_set(fd, 0);
 		if (!hit)
 			return !ret;
 		*points += 1;
+		if (ret && ret != -ENOMEM && ret != -EFAULT) {
+			diag("%s: %s", step->name, strerror(-ret));
+			return false;
+		}
 		if (!ret && step->undo && step->undo(dev))
 			return false;
 	}
@@ -344,6 +303,7 @@ TEST_F(faults, h96_the_ioctls_run_out_of_memory)
 		{ "SET_MEM_TABLE", call_set_mem_table, NULL, 0 },
 		{ "SET_VRING_*", call_set_vring, NULL, 0 },
 		{ "PROBE_BACKEND", call_probe, NULL, 0 },
+		{ "GET_STATS and others", call_ask, NULL, 0 },
 		{ "SET_BACKEND", call_start, call_stop, 0 },
 		{ "SET_BACKEND -1", call_stop, call_start, 0 },
 		{ "RESET_OWNER", call_reset_owner, call_set_owner, 0 },
@@ -352,7 +312,7 @@ TEST_F(faults, h96_the_ioctls_run_out_of_memory)
 	unsigned int i, points = 0;
 	int fd;
 
-	if (!inject_setup())
+	if (!fail_nth_setup())
 		SKIP(return, "needs CONFIG_FAILSLAB with debugfs");
 	/* So that no large allocation falls back to vmalloc(), as noisy. */
 	put_text("/proc/sys/vm/compact_memory", "1");
