@@ -148,9 +148,12 @@ static unsigned int make_chain(struct monkey *m, struct seg *seg)
 	seg[n++] = (struct seg) { r->gpa + at, wild(m) ? pick_len(m) : 16,
 				  wild(m) };
 	if (roll(m, 4) == 0) {
-		r = place(m, 16, &at);
-		make_range(m, r->hva + at);
-		seg[n++] = (struct seg) { r->gpa + at, 16, wild(m) };
+		unsigned int ranges = roll(m, 2) ? 1 : roll(m, 70);
+
+		r = place(m, 16 * 70, &at);
+		for (i = 0; i < ranges; i++)
+			make_range(m, r->hva + at + 16 * i);
+		seg[n++] = (struct seg) { r->gpa + at, 16 * ranges, wild(m) };
 		data = wild(m) ? data : 0;
 	}
 	for (i = 0; i < data; i++) {
@@ -279,7 +282,9 @@ static void set_backend(struct monkey *m, bool stop)
 	be.fd = stop ? -1 : m->b->be.fd;
 	be.stop_fd = stop ? -1 : any_fd(m);
 	if (!stop && wild(m))
-		be.flags = roll(m, 32);
+		be.flags = roll(m, 64);
+	if (be.flags & VHOST_BLK_BACKEND_HOLD_ERRORS)
+		be.held_fd = any_fd(m);
 	if (wild(m))
 		be.capacity = any_u64(m);
 	if (wild(m))
@@ -287,7 +292,7 @@ static void set_backend(struct monkey *m, bool stop)
 	if (wild(m))
 		be.max_discard_sectors = any_u64(m);
 	if (wild(m))
-		be.max_write_zeroes_seg = roll(m, 3);
+		be.max_write_zeroes_seg = roll(m, 80);
 	vdev_ioctl(&m->b->dev, VHOST_BLK_SET_BACKEND, &be);
 }
 
@@ -367,11 +372,20 @@ static void ask(struct monkey *m)
 	struct vhost_blk_probe probe = { .size = sizeof(probe), .fd = any_fd(m) };
 	struct vhost_blk_serial serial = { .size = sizeof(serial) };
 	struct vhost_blk_stats st = { .size = sizeof(st), .queue = any_index(m) };
+	struct vhost_blk_held_request request[64];
+	struct vhost_blk_held held = {
+		.size = sizeof(held), .queue = any_index(m),
+		.nr = roll(m, ARRAY_SIZE(request) + 1),
+		.requests = wild(m) ? 4096 : (uintptr_t)request,
+	};
 	struct vdev *dev = &m->b->dev;
 	uint8_t junk[1024] = { 0 };
 	uint64_t features;
 
-	switch (roll(m, 6)) {
+	switch (roll(m, 7)) {
+	case 4:
+		vdev_ioctl(dev, VHOST_BLK_GET_HELD, &held);
+		break;
 	case 0:
 		vdev_ioctl(dev, VHOST_BLK_PROBE_BACKEND, &probe);
 		break;
@@ -548,6 +562,7 @@ static void pick_disk(unsigned int nr, struct bench_opts *opts)
 		{ .backend.queue_depth = 2, .backend.completion_ns = 100000 },
 		{ .backend.virt_boundary = true },
 		{ .backend.gate = true },
+		{ .backend.poll_queues = 1, .dev.busyloop_us = 50 },
 		{ .backend.loop = true },
 	};
 
