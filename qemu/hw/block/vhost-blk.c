@@ -1063,7 +1063,7 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
 
     /* Closes the file if it fails */
     if (vhost_dev_init(&s->dev, (void *)(uintptr_t)fd,
-                       VHOST_BACKEND_TYPE_KERNEL, 0, errp) < 0) {
+                       VHOST_BACKEND_TYPE_KERNEL, s->poll_us, errp) < 0) {
         goto out_free_vqs;
     }
     if (!(s->dev.features & BIT_ULL(VHOST_F_LOG_ALL))) {
@@ -1221,6 +1221,7 @@ static char *vhost_blk_get_data_path_reason(Object *obj, Error **errp)
 static const Property vhost_blk_properties[] = {
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
     DEFINE_PROP_UINT16("workers", VHostBlk, workers, 1),
+    DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 0),
     DEFINE_PROP_BOOL("x-allow-tcg", VHostBlk, allow_tcg, false),
 };
 

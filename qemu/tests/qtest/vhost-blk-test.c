@@ -87,6 +87,7 @@ static Disk *disk_new_with(bool discard, int ms)
     write_file(disk->config, "cache_size", "4");
     /* So that what must be stable shows as a flush */
     write_file(disk->config, "fua", "0");
+    write_file(disk->config, "poll_queues", "1");
     write_file(disk->config, "irqmode", "2");
     write_file(disk->config, "completion_nsec", nsec);
     write_file(disk->config, "power", "1");
@@ -824,6 +825,52 @@ static void test_legacy(void)
 static void test_multiqueue(void)
 {
     test_serve(",workers=2", 4);
+}
+
+/* What the kernel has counted, as the host finds it at QEMU's file */
+static uint64_t kernel_count(Guest *g, const char *name)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fdinfo",
+                                            (int)qtest_pid(g->qts));
+    g_autofree char *word = g_strdup_printf(" %s ", name);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *file;
+    uint64_t count = 0;
+
+    g_assert_nonnull(dir);
+    while ((file = g_dir_read_name(dir))) {
+        g_autofree char *full = g_build_filename(path, file, NULL);
+        g_autofree char *info = NULL;
+        const char *p;
+
+        if (!g_file_get_contents(full, &info, NULL, NULL) ||
+            !strstr(info, "vhost-blk-state:")) {
+            continue;
+        }
+        for (p = info; (p = strstr(p, word)); p += strlen(word)) {
+            count += g_ascii_strtoull(p + strlen(word), NULL, 10);
+        }
+    }
+    return count;
+}
+
+/* null_blk has queues for polling, which nothing but polling empties */
+static void test_poll(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, ",poll-us=50");
+
+    load_finish(load_start(g), disk);
+    g_assert_cmpint(kernel_count(g, "polled"), >, 0);
+    guest_quit(g);
+
+    g = guest_boot_kernel(disk, 1, "");
+    load_finish(load_start(g), disk);
+    g_assert_cmpint(kernel_count(g, "signals"), >, 0);
+    g_assert_cmpint(kernel_count(g, "polls"), ==, 0);
+    g_assert_cmpint(kernel_count(g, "polled"), ==, 0);
+    guest_quit(g);
+    disk_free(disk);
 }
 
 static void test_get_id(void)
@@ -2346,6 +2393,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/serve/modern", test_modern);
     qtest_add_func("/vhost-blk/serve/legacy", test_legacy);
     qtest_add_func("/vhost-blk/serve/multiqueue", test_multiqueue);
+    qtest_add_func("/vhost-blk/serve/poll", test_poll);
     qtest_add_func("/vhost-blk/serve/raw", test_raw);
     qtest_add_func("/vhost-blk/serve/get-id", test_get_id);
     qtest_add_func("/vhost-blk/serve/query", test_query);

@@ -39,6 +39,7 @@ struct VHostBlk {
     /* Properties */
     char *vhostfd;
     uint16_t workers;
+    uint32_t poll_us;
     bool allow_tcg;
 
     /* All below: BQL */
