@@ -77,6 +77,12 @@ const char *backend_missing(const struct backend_opts *opts)
 		if (!present("/dev/mapper/control"))
 			return "CONFIG_BLK_DEV_DM";
 	}
+	if (opts->flakey) {
+		if (!present("/sys/module/dm_flakey"))
+			load("dm_flakey");
+		if (!present("/sys/module/dm_flakey"))
+			return "CONFIG_DM_FLAKEY";
+	}
 	return NULL;
 }
 
@@ -314,8 +320,9 @@ static bool gate_load(struct backend *be, uint64_t sectors)
 	table.io.target_count = 1;
 	table.spec.length = sectors;
 	table.spec.next = sizeof(table.spec) + sizeof(table.params);
-	strcpy(table.spec.target_type, "linear");
-	snprintf(table.params, sizeof(table.params), "%s 0", be->raw_path);
+	strcpy(table.spec.target_type, be->opts.flakey ? "flakey" : "linear");
+	snprintf(table.params, sizeof(table.params), "%s 0 %s", be->raw_path,
+		 be->opts.flakey ?: "");
 	return dm_do(DM_TABLE_LOAD, "load", &table.io);
 }
 

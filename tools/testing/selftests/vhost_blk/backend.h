@@ -43,6 +43,11 @@ struct backend_opts {
 	unsigned int part_start;
 	/* Put the gate in front. */
 	bool gate;
+	/*
+	 * Let it spoil what goes through: the features of dm-flakey that are on
+	 * all the time.
+	 */
+	const char *flakey;
 };
 
 struct backend {

@@ -31,6 +31,8 @@ FIXTURE_VARIANT(load) {
 	/* Sectors that requests are multiples of. */
 	unsigned int block;
 	bool workers;
+	/* The disk lies, and the test has to see it. */
+	bool lies;
 };
 
 FIXTURE_VARIANT_ADD(load, plain) {
@@ -90,6 +92,23 @@ FIXTURE_VARIANT_ADD(load, poll_queues) {
 	.opts.backend.queue_depth = 4,
 	.opts.dev.busyloop_us = 100,
 	.block = 1,
+};
+
+/* No more than these can be told from right ones without looking at the data. */
+FIXTURE_VARIANT_ADD(load, lost_writes) {
+	.opts.backend = { .gate = true, .flakey = "0 1 1 drop_writes" },
+	.block = 1,
+	.lies = true,
+};
+
+/* One byte of each read. */
+FIXTURE_VARIANT_ADD(load, spoilt_reads) {
+	.opts.backend = {
+		.gate = true,
+		.flakey = "0 1 5 corrupt_bio_byte 100 r 7 0",
+	},
+	.block = 1,
+	.lies = true,
 };
 
 FIXTURE_VARIANT_ADD(load, loop) {
@@ -469,6 +488,12 @@ TEST_F(load, data_is_what_was_written)
 		ASSERT_TRUE(spread(&self->b.dev));
 	}
 	load_init(&l, &self->b, variant->block);
+	if (variant->lies) {
+		EXPECT_FALSE(run_load(&l) && disk_right(&l));
+		/* It has no way to work on such a disk. */
+		self->b.dev.sibling = -1;
+		return;
+	}
 	ASSERT_TRUE(run_load(&l)) TH_LOG("seed %u, request %u", 20261123,
 					 l.started);
 	EXPECT_TRUE(disk_right(&l));
