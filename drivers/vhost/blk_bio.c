@@ -541,9 +541,11 @@ static u64 vhost_blk_range_bytes(const struct vhost_blk_req *req)
 /* No further window: drop what only windows need. */
 static bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
 {
-	kfree(req->iov);
-	req->iov = NULL;
-	if (req->ranges) {
+	if (unlikely(req->iov)) {
+		kfree(req->iov);
+		req->iov = NULL;
+	}
+	if (unlikely(req->ranges)) {
 		req->cmd.bytes = vhost_blk_range_bytes(req);
 		kfree(req->ranges);
 		req->ranges = NULL;

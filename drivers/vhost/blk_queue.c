@@ -66,8 +66,11 @@ static struct vhost_blk_req *vhost_blk_get_req(struct vhost_blk_vq *bvq)
 
 static void vhost_blk_drop_log(struct vhost_blk_req *req)
 {
-	kfree(req->log);
-	req->log = NULL;
+	/* Nearly always there is none: spare the call. */
+	if (unlikely(req->log)) {
+		kfree(req->log);
+		req->log = NULL;
+	}
 }
 
 static void vhost_blk_put_req(struct vhost_blk_req *req)
