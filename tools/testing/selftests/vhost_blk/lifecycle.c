@@ -282,6 +282,18 @@ static bool victim_gone(struct victim *v)
 	return false;
 }
 
+/* @fd, or a device of its own. */
+static bool victim_open(struct vdev *dev, int fd)
+{
+	if (!vdev_open(dev))
+		return false;
+	if (fd >= 0) {
+		close(dev->fd);
+		dev->fd = fd;
+	}
+	return true;
+}
+
 /* Serves @fd, or an own device, and has requests in flight. */
 static void serve_and_hold(struct bench *b, int fd, int ready)
 {
@@ -289,13 +301,8 @@ static void serve_and_hold(struct bench *b, int fd, int ready)
 	struct gbuf data;
 	struct vdev dev;
 
-	if (!vdev_open(&dev))
-		return;
-	if (fd >= 0) {
-		close(dev.fd);
-		dev.fd = fd;
-	}
-	if (!vdev_setup(&dev, NULL) || !vdev_start(&dev, b->be.fd, 0) ||
+	if (!victim_open(&dev, fd) || !vdev_setup(&dev, NULL) ||
+	    !vdev_start(&dev, b->be.fd, 0) ||
 	    !hold(&dev, &b->be, req, &data) || write(ready, "x", 1) != 1)
 		return;
 	for (;;)
@@ -455,13 +462,8 @@ static void serve_for_ever(struct bench *b, int fd, int ready)
 	struct vdev dev;
 	unsigned int i;
 
-	if (!vdev_open(&dev))
-		return;
-	if (fd >= 0) {
-		close(dev.fd);
-		dev.fd = fd;
-	}
-	if (!vdev_setup(&dev, &opts) || !vdev_start(&dev, b->be.fd, 0))
+	if (!victim_open(&dev, fd) || !vdev_setup(&dev, &opts) ||
+	    !vdev_start(&dev, b->be.fd, 0))
 		return;
 	data = guest_alloc(&dev.mem, 4096);
 	for (i = 0; i < ARRAY_SIZE(req); i++)
