@@ -65,7 +65,7 @@ static void submit(struct bench *b, struct blk_req *req, struct gbuf *data,
 	for (i = 0; i < n; i++) {
 		req[i] = blk_req(&b->dev, type, GAP * i,
 				 gbuf_at(*data, 4096 * i, 4096));
-		memset(req[i].status.p, 0xa5, 1);
+		*req[i].status.p = 0xa5;
 		blk_req_queue(vq, &req[i]);
 	}
 	vq_publish(vq);
@@ -105,7 +105,7 @@ static bool wait_held(struct vdev *dev, uint64_t n)
 
 static uint8_t status_of(const struct blk_req *req)
 {
-	return *(volatile uint8_t *)req->status.p;
+	return __atomic_load_n(req->status.p, __ATOMIC_RELAXED);
 }
 
 TEST_F(held, the_driver_is_not_told)
@@ -158,7 +158,7 @@ static void complete_as_vmm(struct bench *b, struct blk_req *req, uint32_t head)
 	for (i = 0; req[i].head != head; i++)
 		;
 	backend_write(&b->be, GAP * i, req[i].data.p, 4096);
-	*(uint8_t *)req[i].status.p = VIRTIO_BLK_S_OK;
+	*req[i].status.p = VIRTIO_BLK_S_OK;
 	used->ring[used->idx % vq->num].id = head;
 	used->ring[used->idx % vq->num].len = 1;
 	__atomic_store_n(&used->idx, used->idx + 1, __ATOMIC_RELEASE);
@@ -188,7 +188,7 @@ TEST_F(held, done_again_by_the_vmm)
 	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
 	for (i = 0; i < DEPTH; i++) {
 		ASSERT_TRUE(backend_read(&self->b.be, GAP * i, page, 4096));
-		EXPECT_EQ(0, memcmp(page, (uint8_t *)self->data.p + 4096 * i,
+		EXPECT_EQ(0, memcmp(page, self->data.p + 4096 * i,
 				    4096));
 	}
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 4096));
@@ -202,7 +202,7 @@ TEST_F(held, no_space)
 		.stopped = true,
 	};
 	struct vhost_blk_held_request held[2];
-	static uint8_t page[4096] __attribute__((aligned(4096)));
+	static _Alignas(4096) uint8_t page[4096];
 	struct vdev *dev = &self->b.dev;
 	struct blk_req req;
 	struct gbuf data;

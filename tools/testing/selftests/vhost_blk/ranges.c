@@ -48,10 +48,10 @@ FIXTURE_TEARDOWN(ranges)
 }
 
 /* Up again on another disk. */
-#define AGAIN(...) do { \
+#define AGAIN(statement, ...) do { \
 	struct bench_opts opts_again = { __VA_ARGS__ }; \
 	opts_again.stopped = true; \
-	BENCH_AGAIN(&self->b, &opts_again, return); \
+	BENCH_AGAIN(&self->b, &opts_again, statement); \
 	ASSERT_TRUE(serve(&self->b)); \
 } while (0)
 
@@ -66,7 +66,7 @@ static struct gbuf put_ranges(struct vdev *dev, const struct range *range,
 			range[i].sector, range[i].sectors, range[i].flags,
 		};
 
-		memcpy((uint8_t *)buf.p + i * sizeof(raw), &raw, sizeof(raw));
+		memcpy(buf.p + i * sizeof(raw), &raw, sizeof(raw));
 	}
 	return buf;
 }
@@ -80,7 +80,7 @@ static int ranges_io(struct vdev *dev, uint32_t type, const struct range *range,
 #define RANGES_IO(dev, type, ...) ({ \
 	const struct range range_[] = { __VA_ARGS__ }; \
 	ranges_io((dev), (type), range_, \
-		  sizeof(range_) / sizeof(range_[0])); \
+		  ARRAY_SIZE(range_)); \
 })
 
 TEST_F(ranges, each_is_discarded)
@@ -179,7 +179,7 @@ TEST_F(ranges, stable_once_all_are_done)
 	struct vdev *dev = &self->b.dev;
 	long flushes;
 
-	AGAIN(.backend.cache_mb = 1);
+	AGAIN(return, .backend.cache_mb = 1);
 	flushes = backend_flushes(&self->b.be);
 	dev->backend.flags |= VHOST_BLK_BACKEND_WRITE_THROUGH;
 	ASSERT_TRUE(vdev_restart(dev, 0));
@@ -196,7 +196,7 @@ TEST_F(ranges, large)
 	struct backend *be = &self->b.be;
 	struct vdev *dev = &self->b.dev;
 
-	AGAIN(.backend.size_mb = 10);
+	AGAIN(return, .backend.size_mb = 10);
 	ASSERT_TRUE(backend_fill(be, 0, 10 << 20, 8));
 	EXPECT_EQ(VIRTIO_BLK_S_OK,
 		  RANGES_IO(dev, ZEROES, { 1, 6000, 0 },
@@ -215,7 +215,7 @@ TEST_F(ranges, device_that_refuses_zeroing)
 	struct backend *be = &self->b.be;
 	struct vdev *dev = &self->b.dev;
 
-	AGAIN(.backend.scsi = "",
+	AGAIN(return, .backend.scsi = "",
 	      .dev.features_off = BIT64(VIRTIO_BLK_F_DISCARD));
 	ASSERT_TRUE(backend_fill(be, 0, 64 * 512, 9));
 	ASSERT_TRUE(backend_refuse_zeroing(be));
@@ -270,7 +270,7 @@ TEST_F(ranges, a11_rewritten_meanwhile)
 	struct vdev *dev = &self->b.dev;
 	const struct range range[] = { { 0, 8, 0 }, { 16, 8, 0 } };
 	struct gbuf buf = put_ranges(dev, range, 2);
-	struct rewriter r = { .raw = buf.p };
+	struct rewriter r = { .raw = (void *)buf.p };
 	struct rounds rounds = { 0 };
 	pthread_t thread;
 	int status;
@@ -295,7 +295,7 @@ TEST_F(ranges, closed_in_flight)
 	struct background bg;
 	struct blk_req req;
 
-	AGAIN(.backend.gate = true);
+	AGAIN(return, .backend.gate = true);
 	backend_allow(&self->b.be, 0, 64);
 	ASSERT_TRUE(backend_hold(&self->b.be));
 	req = blk_req(dev, DISCARD, 0, put_ranges(dev, range, 2));
