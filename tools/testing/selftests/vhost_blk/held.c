@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Requests that the device failed and that the VMM is to decide about. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -202,7 +203,7 @@ TEST_F(held, no_space)
 		.stopped = true,
 	};
 	struct vhost_blk_held_request held[2];
-	static _Alignas(4096) uint8_t page[4096];
+	void *page = aligned_alloc(4096, 4096);
 	struct vdev *dev = &self->b.dev;
 	struct blk_req req;
 	struct gbuf data;
@@ -221,8 +222,9 @@ TEST_F(held, no_space)
 	ASSERT_EQ(1, get_held(dev, held, 2));
 	EXPECT_EQ(req.head, held[0].head);
 	/* What the disk says itself: ENOSPC, but EIO on older kernels. */
-	ASSERT_EQ(-1, pwrite(self->b.be.raw_fd, page, sizeof(page), 6 << 20));
+	ASSERT_EQ(-1, pwrite(self->b.be.raw_fd, page, 4096, 6 << 20));
 	EXPECT_EQ(errno, held[0].error);
+	free(page);
 }
 
 /* The driver's own mistakes are for the driver. */

@@ -79,8 +79,7 @@ static int ranges_io(struct vdev *dev, uint32_t type, const struct range *range,
 
 #define RANGES_IO(dev, type, ...) ({ \
 	const struct range range_[] = { __VA_ARGS__ }; \
-	ranges_io((dev), (type), range_, \
-		  ARRAY_SIZE(range_)); \
+	ranges_io((dev), (type), range_, ARRAY_SIZE(range_)); \
 })
 
 TEST_F(ranges, each_is_discarded)
