@@ -195,7 +195,7 @@ TEST_F(held, done_again_by_the_vmm)
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 4096));
 }
 
-TEST_F(held, no_space)
+TEST_F(held, h91_no_space)
 {
 	struct bench_opts opts = {
 		.backend = { .loop = true, .size_mb = 8, .room_mb = 2 },
@@ -225,6 +225,16 @@ TEST_F(held, no_space)
 	ASSERT_EQ(-1, pwrite(self->b.be.raw_fd, page, 4096, 6 << 20));
 	EXPECT_EQ(errno, held[0].error);
 	free(page);
+
+	/* And without the flag. */
+	vq_reset(&dev->vq[0], 0);
+	ASSERT_TRUE(vdev_set_vring(dev, &dev->vq[0]));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+	EXPECT_EQ(VIRTIO_BLK_S_IOERR,
+		  blk_io(&dev->vq[0], VIRTIO_BLK_T_OUT, (6 << 20) / 512,
+			 gbuf_at(data, 0, 4096)));
+	/* There is no room for its check either. */
+	dev->sibling = -1;
 }
 
 /* The driver's own mistakes are for the driver. */

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Looking for work instead of being woken, and asking the device. */
+#include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "background.h"
 #include "bench.h"
@@ -217,6 +221,67 @@ TEST_F(poll, closed_in_flight)
 	dev->fd = -1;
 	EXPECT_TRUE(background_join(&bg));
 	EXPECT_EQ(0, oracle_pins());
+}
+
+/* Writes @value to a file of the disk's request queue in sysfs. */
+static bool set_queue(struct backend *be, const char *file, const char *value)
+{
+	char path[128];
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/%s", be->disk, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ok = fd >= 0 && write(fd, value, strlen(value)) == strlen(value);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+struct switcher {
+	struct backend *be;
+	bool stop;
+	unsigned int switches;
+};
+
+static void *switch_schedulers(void *arg)
+{
+	struct switcher *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED))
+		s->switches += set_queue(s->be, "scheduler", "mq-deadline") &&
+			       set_queue(s->be, "scheduler", "none");
+	return NULL;
+}
+
+/*
+ * A switch waits until nothing is in flight in the queue and lets nothing new
+ * in: what is in flight has to be polled for all the same.
+ */
+TEST_F(poll, queue_frozen_under_load)
+{
+	struct switcher switcher = { .be = &self->b.be };
+	struct vdev *dev = &self->b.dev;
+	struct rounds rounds = { 0 };
+	pthread_t thread;
+	bool ok = false;
+
+	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
+	ASSERT_TRUE(set_queue(&self->b.be, "scheduler", "none"));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, switch_schedulers,
+				    &switcher));
+	while (rounds_left(&rounds, 20, 500)) {
+		pattern_fill(self->data.p, self->data.len, rounds.done);
+		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
+		ok = blk_reap(&dev->vq[0], self->req, DEPTH);
+		if (!ok)
+			break;
+	}
+	__atomic_store_n(&switcher.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	EXPECT_TRUE(ok);
+	EXPECT_LT(0, switcher.switches);
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, rounds.done));
 }
 
 /* On and off while requests are in flight. */
