@@ -35,23 +35,30 @@ FIXTURE_TEARDOWN(poll)
 	EXPECT_TRUE(bench_down(&self->b));
 }
 
+static void submit_again(struct bench *b, struct blk_req *req)
+{
+	struct vq *vq = &b->dev.vq[0];
+	unsigned int i;
+
+	for (i = 0; i < DEPTH; i++)
+		blk_req_queue(vq, &req[i]);
+	vq_publish(vq);
+	vq_kick(vq);
+}
+
 /* Writes or reads of the first sectors, one of 4 KiB each. */
 static void submit(struct bench *b, struct blk_req *req, struct gbuf *data,
 		   uint32_t type)
 {
-	struct vq *vq = &b->dev.vq[0];
 	unsigned int i;
 
 	if (!data->len)
 		*data = guest_alloc(&b->dev.mem, DEPTH * 4096);
 	backend_allow(&b->be, 0, 8 * DEPTH);
-	for (i = 0; i < DEPTH; i++) {
+	for (i = 0; i < DEPTH; i++)
 		req[i] = blk_req(&b->dev, type, 8 * i,
 				 gbuf_at(*data, 4096 * i, 4096));
-		blk_req_queue(vq, &req[i]);
-	}
-	vq_publish(vq);
-	vq_kick(vq);
+	submit_again(b, req);
 }
 
 TEST_F(poll, off_unless_asked_for)
@@ -266,13 +273,14 @@ TEST_F(poll, queue_frozen_under_load)
 	pthread_t thread;
 	bool ok = false;
 
-	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
+	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
 	ASSERT_TRUE(set_queue(&self->b.be, "scheduler", "none"));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, switch_schedulers,
 				    &switcher));
 	while (rounds_left(&rounds, 20, 500)) {
 		pattern_fill(self->data.p, self->data.len, rounds.done);
-		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
+		submit_again(&self->b, self->req);
 		ok = blk_reap(&dev->vq[0], self->req, DEPTH);
 		if (!ok)
 			break;
