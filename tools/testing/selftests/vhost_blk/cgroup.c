@@ -18,6 +18,7 @@
 
 #include "bench.h"
 #include "harness.h"
+#include "text_file.h"
 
 /* Newer than the headers of some supported systems. */
 #ifndef VHOST_SET_FORK_FROM_OWNER
@@ -58,18 +59,6 @@ FIXTURE_VARIANT_ADD(cgroup, worker) {
 FIXTURE_VARIANT_ADD(cgroup, kthread) {
 	.kthread = true,
 };
-
-static bool put_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == strlen(text);
-	close(fd);
-	return ok;
-}
 
 static bool join_group(const char *group)
 {

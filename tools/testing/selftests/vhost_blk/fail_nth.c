@@ -8,17 +8,7 @@
 
 #include "fail_nth.h"
 #include "kselftest.h"
-
-bool put_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) ==
-				 (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
+#include "text_file.h"
 
 bool fail_nth_setup(void)
 {

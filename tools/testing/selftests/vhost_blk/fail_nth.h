@@ -5,8 +5,6 @@
 
 #include <stdbool.h>
 
-bool put_text(const char *path, const char *text);
-
 /* Lets every allocation fail if it is to, quietly; false without the options. */
 bool fail_nth_setup(void);
 /* The @nth point of failure from now on fails; 0 switches it off. */

@@ -12,6 +12,7 @@
 #include "bench.h"
 #include "fail_nth.h"
 #include "harness.h"
+#include "text_file.h"
 
 #define OK	VIRTIO_BLK_S_OK
 #define IOERR	VIRTIO_BLK_S_IOERR

@@ -16,6 +16,7 @@
 
 #include "bench.h"
 #include "harness.h"
+#include "text_file.h"
 
 #define TRACEFS		"/sys/kernel/tracing"
 /* Of our own, so that nobody else's events are in it. */
@@ -72,18 +73,6 @@ FIXTURE(observe) {
 	struct events *events;
 	char *text;
 };
-
-static bool put_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == strlen(text);
-	close(fd);
-	return ok;
-}
 
 /* All of a file that is made as it is read; freed by the caller. */
 static char *get_text(const char *path)

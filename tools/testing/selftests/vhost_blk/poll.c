@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Looking for work instead of being woken, and asking the device. */
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include "background.h"
 #include "bench.h"
 #include "harness.h"
+#include "text_file.h"
 
 /* In flight at a time. */
 #define DEPTH	16
@@ -234,15 +234,9 @@ TEST_F(poll, closed_in_flight)
 static bool set_queue(struct backend *be, const char *file, const char *value)
 {
 	char path[128];
-	bool ok;
-	int fd;
 
 	snprintf(path, sizeof(path), "/sys/block/%s/queue/%s", be->disk, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	ok = fd >= 0 && write(fd, value, strlen(value)) == strlen(value);
-	if (fd >= 0)
-		close(fd);
-	return ok;
+	return put_text(path, value);
 }
 
 struct switcher {
