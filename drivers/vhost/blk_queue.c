@@ -151,9 +151,10 @@ static void vhost_blk_publish(struct vhost_blk_vq *bvq, bool added)
 	lockdep_assert_held(&vq->mutex);
 
 	if (added) {
+		/* First: who sees a request used may count on all counters. */
+		vhost_blk_count(&bvq->counters.signals, 1);
 		vhost_blk_flush_used(bvq);
 		vhost_signal(vq->dev, vq);
-		vhost_blk_count(&bvq->counters.signals, 1);
 	}
 	/* Only now: once nothing is in flight guest memory stays as it is. */
 	vhost_blk_retire(bvq, bvq->nr_retired);
