@@ -193,6 +193,16 @@ class Vmm:
             raise Failure("%s: data path is %s (%s), wanted %s" %
                           ((device,) + self.data_path(device) + (wanted,))) from None
 
+    def migration(self):
+        """How far the migration is that was begun."""
+        return self.qmp.command("query-migrate").get("status")
+
+    def drain_all(self):
+        """Any change of the block graph drains all disks for a moment."""
+        self.qmp.command("blockdev-add", driver="null-co", node_name="other",
+                         read_zeroes=True)
+        self.qmp.command("blockdev-del", node_name="other")
+
     def kernel_counters(self):
         """What the module counted, per open /dev/vhost-blk and request type:
         {fd: {"backend": name, "types": {type: [requests, bytes, failed]}}}.
