@@ -382,15 +382,16 @@ static int vhost_blk_start(struct vhost_blk *blk,
 	}
 	invalidate_bdev(disk->bdev);
 
-	vhost_blk_forget_all_held(blk);
 	blk->disk = disk;
 	spin_lock(&blk->info_lock);
 	snprintf(blk->disk_name, sizeof(blk->disk_name), "%pg", disk->bdev);
 	spin_unlock(&blk->info_lock);
 
 	r = vhost_blk_alloc_queues(blk);
-	if (!r)
+	if (!r) {
+		vhost_blk_forget_all_held(blk);
 		r = vhost_blk_start_queues(blk);
+	}
 	/* A queue that did start may have requests already. */
 	if (r)
 		vhost_blk_stop_and_release(blk);
@@ -591,16 +592,21 @@ static void vhost_blk_add_stats(struct vhost_blk_stats *stats,
 static long vhost_blk_get_stats(struct vhost_blk *blk,
 				struct vhost_blk_stats __user *argp)
 {
-	struct vhost_blk_stats stats = { .size = sizeof(stats) };
+	struct vhost_blk_stats stats;
 	unsigned int i;
-	u32 size, queue;
+	u32 queue;
 
-	if (get_user(size, &argp->size) || get_user(queue, &argp->queue))
+	if (copy_from_user(&stats, argp, sizeof(stats)))
 		return -EFAULT;
-	if (size != sizeof(stats))
+	if (stats.size != sizeof(stats) ||
+	    memchr_inv(stats.reserved, 0, sizeof(stats.reserved)))
 		return -EINVAL;
 
-	stats.queue = queue;
+	queue = stats.queue;
+	stats = (struct vhost_blk_stats) {
+		.size = sizeof(stats),
+		.queue = queue,
+	};
 	if (queue == VHOST_BLK_STATS_ALL) {
 		for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 			vhost_blk_add_stats(&stats, &blk->queues[i]);

@@ -160,6 +160,7 @@ struct vhost_blk_vq {
 	struct vhost_blk_req *free;
 	u64 taken;			/* requests, since open() */
 	struct vhost_blk_held_entry *held;	/* nr_reqs of them, or NULL */
+	struct vhost_blk_held_entry *next_held;	/* for the start under way */
 	unsigned int nr_held;
 	unsigned int in_flight[2];	/* by generation, read without the mutex */
 	u8 generation;

@@ -224,9 +224,10 @@ static void vhost_blk_hold(struct vhost_blk_req *req)
 
 /*
  * The one place where a request ends: status, log, used entry. Without a place
- * to put the status it must not look complete, so the queue fails instead.
+ * to put the status it must not look complete, so the queue fails instead. True
+ * if there is something to tell the driver.
  */
-static void vhost_blk_complete(struct vhost_blk_req *req, u64 now)
+static bool vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 {
 	struct vhost_blk_vq *bvq = req->bvq;
 	u64 latency = now - req->start;
@@ -234,7 +235,7 @@ static void vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 
 	if (unlikely(req->device_errno && bvq->held)) {
 		vhost_blk_hold(req);
-		return;
+		return false;
 	}
 
 	r = put_user(req->cmd.status, req->cmd.status_addr);
@@ -251,6 +252,7 @@ static void vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 		vhost_blk_count_req(bvq, &req->cmd, latency);
 	}
 	vhost_blk_put_req(req);
+	return !r;
 }
 
 static void vhost_blk_add_to_batch(struct vhost_blk_pass *pass,
@@ -311,8 +313,7 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 			continue;
 		}
 		bvq->nr_retired[req->generation]++;
-		vhost_blk_complete(req, pass->now);
-		added = true;
+		added |= vhost_blk_complete(req, pass->now);
 	}
 	return added;
 }
@@ -456,8 +457,7 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	bytes = req->cmd.bytes;
 	trace_vhost_blk_start(req);
 	if (!vhost_blk_start(req, log ? log_num : 0)) {
-		vhost_blk_complete(req, pass->now);
-		*added = true;
+		*added |= vhost_blk_complete(req, pass->now);
 		return true;
 	}
 
@@ -709,9 +709,10 @@ int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 
 	bvq->nr_reqs = min_t(unsigned int, bvq->vq.num, VHOST_BLK_MAX_REQS);
 	if (hold_errors) {
-		bvq->held = kvcalloc(bvq->nr_reqs, sizeof(*bvq->held),
-				     GFP_KERNEL_ACCOUNT);
-		if (!bvq->held)
+		bvq->next_held = kvcalloc(bvq->nr_reqs,
+					  sizeof(*bvq->next_held),
+					  GFP_KERNEL_ACCOUNT);
+		if (!bvq->next_held)
 			return -ENOMEM;
 	}
 	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
@@ -753,6 +754,8 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 		return r;
 	}
 
+	bvq->held = bvq->next_held;
+	bvq->next_held = NULL;
 	bvq->write_through = disk->flags & VHOST_BLK_BACKEND_WRITE_THROUGH ||
 			     !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
 	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
@@ -785,13 +788,18 @@ void vhost_blk_stop_queue(struct vhost_blk_vq *bvq)
 /* Nothing is in flight. */
 void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 {
+	struct vhost_blk_held_entry *next_held;
 	struct vhost_blk_req *reqs;
 
 	mutex_lock(&bvq->vq.mutex);
 	reqs = bvq->reqs;
 	bvq->reqs = NULL;
 	bvq->free = NULL;
+	/* Of a start that failed. */
+	next_held = bvq->next_held;
+	bvq->next_held = NULL;
 	mutex_unlock(&bvq->vq.mutex);
+	kvfree(next_held);
 	kvfree(reqs);
 }
 

@@ -336,6 +336,9 @@ TEST_F(control, f72_other_structures)
 	EXPECT_EQ(-EINVAL, vdev_ioctl(dev, VHOST_BLK_SET_SERIAL, &serial));
 	st.size = 8;
 	EXPECT_EQ(-EINVAL, vdev_ioctl(dev, VHOST_BLK_GET_STATS, &st));
+	st.size = sizeof(st);
+	st.reserved[7] = 1;
+	EXPECT_EQ(-EINVAL, vdev_ioctl(dev, VHOST_BLK_GET_STATS, &st));
 	probe.flags = 1;
 	EXPECT_EQ(-EINVAL, vdev_ioctl(dev, VHOST_BLK_PROBE_BACKEND, &probe));
 	probe.flags = 0;

@@ -149,6 +149,50 @@ TEST_F(held, the_driver_is_not_told)
 	EXPECT_EQ(0, get_held(dev, held, 4));
 }
 
+/* There is nothing in the used ring to be told of. */
+TEST_F(held, no_interrupt)
+{
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+
+	ASSERT_TRUE(backend_bad(&self->b.be, 0, GAP * DEPTH, true));
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN, DEPTH);
+	ASSERT_TRUE(wait_held(dev, DEPTH));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(0, st.signals);
+	ASSERT_TRUE(vdev_stop(dev));
+	ASSERT_TRUE(backend_bad(&self->b.be, 0, GAP * DEPTH, false));
+}
+
+/* A start that comes to nothing leaves them to the VMM. */
+TEST_F(held, kept_when_a_start_fails)
+{
+	struct vhost_blk_held_request held[4];
+	struct vdev *dev = &self->b.dev;
+	struct vhost_vring_addr torn = {
+		.index = 2, .desc_user_addr = (uintptr_t)dev->vq[0].desc,
+	};
+
+	ASSERT_TRUE(backend_bad(&self->b.be, GAP * 3, GAP * 3, true));
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN, DEPTH);
+	ASSERT_TRUE(wait_held(dev, 1));
+	ASSERT_TRUE(vdev_stop(dev));
+	ASSERT_EQ(1, get_held(dev, held, 4));
+
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_SET_VRING_ADDR, &torn));
+	EXPECT_FALSE(serve(&self->b, self->held_fd));
+	ASSERT_EQ(1, get_held(dev, held, 4));
+	EXPECT_EQ(self->req[3].head, held[0].head);
+	EXPECT_EQ(EIO, held[0].error);
+
+	torn.desc_user_addr = 0;
+	ASSERT_EQ(0, vdev_ioctl(dev, VHOST_SET_VRING_ADDR, &torn));
+	ASSERT_TRUE(backend_bad(&self->b.be, GAP * 3, GAP * 3, false));
+	ASSERT_TRUE(serve(&self->b, self->held_fd));
+	ASSERT_TRUE(vdev_stop(dev));
+	EXPECT_EQ(0, get_held(dev, held, 4));
+}
+
 /* What the VMM would do: carry it out and put it into the used ring. */
 static void complete_as_vmm(struct bench *b, struct blk_req *req, uint32_t head)
 {
