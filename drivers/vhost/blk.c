@@ -145,6 +145,7 @@ static void vhost_blk_release_disk(struct vhost_blk *blk)
 	vhost_dev_flush(&blk->dev);
 
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		cancel_delayed_work_sync(&blk->queues[i].poll_work);
 		flush_work(&blk->queues[i].orphan_work);
 		vhost_blk_free_queue(&blk->queues[i]);
 	}
@@ -340,6 +341,7 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 	}
 
 	disk->bdev = bdev;
+	disk->polls = vhost_blk_device_polls(bdev);
 	disk->capacity = backend->capacity;
 	disk->flags = backend->flags;
 	if (!(disk->file->f_mode & FMODE_WRITE))

@@ -63,6 +63,7 @@ struct vhost_blk_disk {
 	struct eventfd_ctx *stop_ctx;	/* may be NULL */
 	struct eventfd_ctx *held_ctx;	/* with HOLD_ERRORS */
 	u64 capacity;			/* sectors, as advertised */
+	bool polls;			/* has queues for polling */
 	u32 flags;			/* VHOST_BLK_BACKEND_* */
 	u32 block_size;			/* bytes, as advertised */
 	u32 max_discard_sectors;
@@ -171,6 +172,8 @@ struct vhost_blk_vq {
 	bool no_write_zeroes[2];	/* the device refused: without, with unmap */
 	unsigned int bounce_pages;	/* in use */
 	struct list_head polled;	/* requests that must be polled for */
+	u64 polled_since;		/* ns, when the last of them was taken */
+	bool device_slow;		/* not worth polling for */
 	u32 poll_ns;			/* to look for work, before sleeping */
 	u64 idle_since;			/* ns, or 0 */
 	u8 serial[VHOST_BLK_SERIAL_LEN];
@@ -191,6 +194,7 @@ struct vhost_blk_vq {
 	struct llist_head done;
 	struct vhost_work done_work;
 	struct work_struct orphan_work;	/* instead, with a dead worker */
+	struct delayed_work poll_work;	/* while @polled is not empty */
 };
 
 struct vhost_blk {
@@ -246,7 +250,13 @@ void vhost_blk_abandon_request(struct vhost_blk_req *req);
 void vhost_blk_poll_woken(struct vhost_blk_vq *bvq);
 void vhost_blk_poll_idle(struct vhost_blk_vq *bvq);
 bool vhost_blk_poll(struct vhost_blk_vq *bvq);
+u64 vhost_blk_poll_end(struct vhost_blk_vq *bvq);
 void vhost_blk_poll_device(struct vhost_blk_vq *bvq);
+void vhost_blk_poll_later(struct vhost_blk_vq *bvq);
+void vhost_blk_poll_late(struct work_struct *work);
+bool vhost_blk_poll_on(struct vhost_blk_vq *bvq);
+void vhost_blk_learn_latency(struct vhost_blk_vq *bvq, u64 latency);
+bool vhost_blk_device_polls(struct block_device *bdev);
 void vhost_blk_mark_polled(struct vhost_blk_req *req);
 bool vhost_blk_unmark_polled(struct vhost_blk_req *req, blk_status_t error);
 

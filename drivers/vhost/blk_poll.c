@@ -8,13 +8,18 @@
  * completion need not wake. For how long is found out by each queue for itself.
  *
  * Where the device has queues for it, completions are polled for too. Such a
- * request raises no interrupt: nobody will tell us about it, so while there is
- * one the queue keeps its worker (or the workqueue, if that was killed) coming
- * back, and a stop finds it done as it finds any other.
+ * request raises no interrupt: nobody will tell us about it. The worker asks for
+ * it as long as others would be looked for, but it may also sleep (for a tag,
+ * for a queue to thaw, because it was stopped), be killed, or be kept from its
+ * work, and a device may take longer than was thought. So while there is a
+ * polled request, vhost_blk_poll_late() comes by, every now and then and
+ * whatever the worker does.
  */
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/jiffies.h>
 #include <linux/ktime.h>
+#include <linux/percpu-refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 
@@ -25,6 +30,9 @@
 
 /* Where the search for a good time begins. */
 #define VHOST_BLK_POLL_FIRST_NS	4000U
+
+/* How soon somebody else than the worker asks for polled requests. */
+#define VHOST_BLK_POLL_LATE	msecs_to_jiffies(10)
 
 static u32 vhost_blk_poll_limit(const struct vhost_blk_vq *bvq)
 {
@@ -80,6 +88,24 @@ static bool vhost_blk_found_work(struct vhost_blk_vq *bvq)
 	       !vhost_vq_avail_empty(vq->dev, vq);
 }
 
+/**
+ * vhost_blk_poll_end - until when a pass may look for work
+ * @bvq: the queue, at the start of a pass
+ *
+ * The worker may have taken the work of its other queues off its list already,
+ * where it is not seen: a pass must not go on for as long as it finds something.
+ *
+ * Return: a time in nanoseconds, or 0 if it may not at all.
+ */
+u64 vhost_blk_poll_end(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (!bvq->poll_ns)
+		return 0;
+	return ktime_get_ns() + vhost_blk_poll_limit(bvq);
+}
+
 /* Other queues, other tasks, and the end of the worker come first. */
 static bool vhost_blk_must_stop_polling(struct vhost_blk_vq *bvq)
 {
@@ -113,6 +139,22 @@ bool vhost_blk_poll(struct vhost_blk_vq *bvq)
 	return false;
 }
 
+/*
+ * A request that is done may have been in a hardware queue that is gone: one that
+ * holds the queue's count and finds it pending knows that it is still there.
+ */
+static void vhost_blk_poll_request(struct vhost_blk_req *req)
+{
+	struct request_queue *q = bdev_get_queue(req->disk->bdev);
+
+	if (!percpu_ref_tryget(&q->q_usage_counter))
+		return;
+	/* Not submitted yet, it has no cookie. */
+	if (atomic_read(&req->pending))
+		bio_poll(&req->bios->bio, NULL, BLK_POLL_ONESHOT);
+	percpu_ref_put(&q->q_usage_counter);
+}
+
 /**
  * vhost_blk_poll_device - ask the device once for polled requests that are done
  * @bvq: the queue
@@ -131,16 +173,87 @@ void vhost_blk_poll_device(struct vhost_blk_vq *bvq)
 	if (!req)
 		return;
 	list_move_tail(&req->poll_node, &bvq->polled);
-	/* Not submitted yet, it has no cookie; complete, it is ours to free. */
-	bio_poll(&req->bios->bio, NULL, BLK_POLL_ONESHOT);
+	vhost_blk_poll_request(req);
 }
 
-static bool vhost_blk_device_polls(struct block_device *bdev)
+/**
+ * vhost_blk_poll_later - see to it that polled requests do not depend on a worker
+ * @bvq: the queue; the worker is about to do something else
+ */
+void vhost_blk_poll_later(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (!list_empty(&bvq->polled))
+		queue_delayed_work(vhost_blk_workqueue, &bvq->poll_work,
+				   VHOST_BLK_POLL_LATE);
+}
+
+/**
+ * vhost_blk_poll_late - ask for all polled requests of a queue
+ * @work: its poll_work
+ *
+ * Whoever releases the queue cancels this after the last of them.
+ */
+void vhost_blk_poll_late(struct work_struct *work)
+{
+	struct vhost_blk_vq *bvq = container_of(to_delayed_work(work),
+						struct vhost_blk_vq, poll_work);
+	struct vhost_blk_req *req;
+
+	mutex_lock(&bvq->vq.mutex);
+	list_for_each_entry(req, &bvq->polled, poll_node)
+		vhost_blk_poll_request(req);
+	vhost_blk_poll_later(bvq);
+	mutex_unlock(&bvq->vq.mutex);
+}
+
+/**
+ * vhost_blk_poll_on - shall the worker come back at once for polled requests?
+ * @bvq: the queue, at the end of a pass; some are in flight
+ *
+ * If they take longer than work is looked for, later ones raise interrupts until
+ * one of these would have been worth it.
+ */
+bool vhost_blk_poll_on(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (ktime_get_ns() - bvq->polled_since < vhost_blk_poll_limit(bvq))
+		return true;
+	bvq->device_slow = true;
+	return false;
+}
+
+/**
+ * vhost_blk_learn_latency - has the device become worth polling for?
+ * @bvq: the queue
+ * @latency: nanoseconds that a request took
+ */
+void vhost_blk_learn_latency(struct vhost_blk_vq *bvq, u64 latency)
+{
+	if (unlikely(bvq->device_slow) && latency < vhost_blk_poll_limit(bvq))
+		bvq->device_slow = false;
+}
+
+/**
+ * vhost_blk_device_polls - has a block device queues for polling?
+ * @bdev: the block device
+ *
+ * The tag set is the driver's, and gone with the disk: look at it while the
+ * disk must stay.
+ */
+bool vhost_blk_device_polls(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
+	bool polls;
 
-	return queue_is_mq(q) && q->tag_set->nr_maps > HCTX_TYPE_POLL &&
-	       q->tag_set->map[HCTX_TYPE_POLL].nr_queues;
+	if (!percpu_ref_tryget_live(&q->q_usage_counter))
+		return false;
+	polls = queue_is_mq(q) && q->tag_set->nr_maps > HCTX_TYPE_POLL &&
+		q->tag_set->map[HCTX_TYPE_POLL].nr_queues;
+	percpu_ref_put(&q->q_usage_counter);
+	return polls;
 }
 
 /**
@@ -155,14 +268,17 @@ void vhost_blk_mark_polled(struct vhost_blk_req *req)
 {
 	struct vhost_blk_bio *this = req->bios;
 
-	if (!req->bvq->vq.busyloop_timeout || this->next ||
-	    req->window != req->cmd.bytes || req->write_through ||
-	    !vhost_blk_device_polls(req->disk->bdev))
+	struct vhost_blk_vq *bvq = req->bvq;
+
+	if (!req->disk->polls || !bvq->vq.busyloop_timeout ||
+	    bvq->device_slow || this->next ||
+	    req->window != req->cmd.bytes || req->write_through)
 		return;
 
 	this->bio.bi_opf |= REQ_POLLED | REQ_NOWAIT | REQ_NOMERGE;
 	req->polled = true;
-	list_add_tail(&req->poll_node, &req->bvq->polled);
+	bvq->polled_since = req->start;
+	list_add_tail(&req->poll_node, &bvq->polled);
 }
 
 /**

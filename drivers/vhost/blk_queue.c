@@ -36,6 +36,7 @@ struct vhost_blk_pass {
 	int reqs;
 	int bytes;
 	bool poll;			/* before notifications come back */
+	u64 poll_end;			/* ns */
 	unsigned long end;		/* jiffies */
 	/*
 	 * Nanoseconds: when its present step began. To read the clock for each
@@ -313,6 +314,7 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 			continue;
 		}
 		bvq->nr_retired[req->generation]++;
+		vhost_blk_learn_latency(bvq, pass->now - req->start);
 		added |= vhost_blk_complete(req, pass->now);
 	}
 	return added;
@@ -564,6 +566,16 @@ static void vhost_blk_end_pass(struct vhost_blk_vq *bvq)
 		vhost_blk_queue_done_work(bvq);
 }
 
+/*
+ * Once more for the ring, after the worker's other queues. A stopped queue has
+ * nothing to look for, and vhost.c knows of no work of it.
+ */
+static void vhost_blk_poll_ring(struct vhost_blk_vq *bvq)
+{
+	if (vhost_vq_get_backend(&bvq->vq) && !bvq->failed)
+		vhost_poll_queue(&bvq->vq.poll);
+}
+
 static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
@@ -574,7 +586,8 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 
 	mine = vhost_blk_begin_pass(bvq);
 	vhost_blk_poll_woken(bvq);
-	pass.poll = mine && bvq->poll_ns;
+	pass.poll_end = mine ? vhost_blk_poll_end(bvq) : 0;
+	pass.poll = pass.poll_end;
 	pass.end = jiffies + VHOST_BLK_PASS_JIFFIES;
 	for (;;) {
 		pass.batch = NULL;
@@ -585,6 +598,7 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		added = vhost_blk_take_chains(bvq, &pass);
 		vhost_blk_publish(bvq, added);
 		if (pass.batch) {
+			vhost_blk_poll_later(bvq);
 			mutex_unlock(&vq->mutex);
 			vhost_blk_submit_batch(pass.batch);
 			mutex_lock(&vq->mutex);
@@ -593,11 +607,15 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		if (vhost_exceeds_weight(vq, pass.reqs, pass.bytes))
 			break;
 		if (time_after(jiffies, pass.end)) {
-			vhost_poll_queue(&vq->poll);
+			vhost_blk_poll_ring(bvq);
 			break;
 		}
-		if (pass.batch || added)
-			continue;
+		if (pass.batch || added) {
+			if (!pass.poll || ktime_get_ns() < pass.poll_end)
+				continue;
+			vhost_blk_poll_ring(bvq);
+			break;
+		}
 		/* The ring was seen empty after all was done, or it is full. */
 		if (!pass.poll)
 			break;
@@ -608,10 +626,11 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 	else if (!llist_empty(&bvq->done))
 		vhost_blk_queue_done_work(bvq);
 	/* No interrupt will say that these are done. */
-	if (!list_empty(&bvq->polled))
-		vhost_blk_queue_done_work(bvq);
-	else
+	vhost_blk_poll_later(bvq);
+	if (list_empty(&bvq->polled))
 		vhost_blk_poll_idle(bvq);
+	else if (vhost_blk_poll_on(bvq))
+		vhost_blk_queue_done_work(bvq);
 }
 
 static void vhost_blk_handle_kick(struct vhost_work *work)
@@ -653,11 +672,12 @@ static void vhost_blk_handle_orphans(struct work_struct *work)
 		vhost_blk_put_req(req);
 	}
 	/* They will not be in the used ring. */
-	vhost_blk_fail_queue(bvq);
+	if (!bvq->failed) {
+		vq_err(&bvq->vq, "The worker was killed\n");
+		vhost_blk_fail_queue(bvq);
+	}
 	vhost_blk_retire(bvq, nr);
-	/* Whoever releases the queue flushes this work after the last of them. */
-	if (!list_empty(&bvq->polled))
-		queue_work(vhost_blk_workqueue, work);
+	vhost_blk_poll_later(bvq);
 	mutex_unlock(&bvq->vq.mutex);
 }
 
@@ -763,6 +783,7 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	bvq->failed = false;
 	bvq->poll_ns = 0;
 	bvq->idle_since = 0;
+	bvq->device_slow = false;
 	bvq->active = true;
 	atomic_inc(&bvq->blk->active);
 	return 0;
@@ -812,4 +833,5 @@ void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
 	init_llist_head(&bvq->done);
 	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
 	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
+	INIT_DELAYED_WORK(&bvq->poll_work, vhost_blk_poll_late);
 }

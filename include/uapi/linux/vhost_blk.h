@@ -26,8 +26,8 @@
  *
  * VHOST_SET_VRING_BUSYLOOP_TIMEOUT has the worker look for work of a virtqueue for
  * up to so many microseconds, at most 1000, before it sleeps. If the block device has
- * queues for polling, reads and writes of one bio then complete without an
- * interrupt.
+ * queues for polling and is not slower than that, reads and writes of one bio then
+ * complete without an interrupt.
  *
  * All numbers are in the byte order of the host unless stated otherwise. A
  * sector is always 512 bytes.
@@ -232,7 +232,9 @@ struct vhost_blk_held {
  * can have in flight, though: when all are held, the virtqueue takes no more.
  *
  * The answer stays until the next backend is set, VHOST_RESET_OWNER or the last
- * close(), and may be asked for more than once. Errors:
+ * close(), and may be asked for more than once. A start that fails before any
+ * virtqueue is served (all errors but ESRCH, and EFAULT for a used ring) does not
+ * change it. Errors:
  *
  * EBUSY	A backend is set: stop first.
  * ENOBUFS	There is no such virtqueue.
@@ -341,7 +343,7 @@ enum vhost_blk_stat {
  * @polled: Returned: requests the device completed without an interrupt.
  * @held: Returned: requests that were held, see VHOST_BLK_BACKEND_HOLD_ERRORS.
  *	They count as neither completed nor failed.
- * @reserved: Returned as zero.
+ * @reserved: Zero, set by the caller, and returned as such.
  */
 struct vhost_blk_stats {
 	__u32 size;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -282,6 +283,9 @@ static bool part_up(struct backend *be)
 		diag("partition of %s: %s", be->raw_path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
+	/* The kernel keeps its number apart from one that the name ends with. */
+	if (isdigit(be->raw_path[strlen(be->raw_path) - 1]))
+		strcat(be->raw_path, "p");
 	strcat(be->raw_path, "1");
 	return ok;
 }
@@ -638,6 +642,11 @@ bool backend_unchanged(struct backend *be)
 			return false;
 	}
 	return true;
+}
+
+bool backend_set(struct backend *be, const char *name, const char *value)
+{
+	return nullb_write(be, name, value);
 }
 
 bool backend_remove(struct backend *be)

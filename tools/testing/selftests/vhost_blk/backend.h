@@ -104,6 +104,8 @@ bool backend_release(struct backend *be);
 /* Loses what is only in the volatile cache. Nobody may have it open. */
 bool backend_power_cut(struct backend *be);
 
+/* A setting of the null_blk device, while it is there. */
+bool backend_set(struct backend *be, const char *name, const char *value);
 /* The null_blk device goes away, whoever has it open. */
 bool backend_remove(struct backend *be);
 /* Sectors from @first to @last fail, or do no more. */

@@ -94,6 +94,11 @@ static bool limit_group(const char *disk, const char *limit)
 	return put_text(GROUP_A "/io.max", text);
 }
 
+static bool unlimit_group(const char *disk)
+{
+	return limit_group(disk, "rbps=max wbps=max riops=max wiops=max");
+}
+
 /* What the kernel does not know it answers like all that needs an owner. */
 static bool have_fork_control(void)
 {
@@ -122,6 +127,7 @@ static bool own(struct vdev *dev, bool kthread, int disk)
 
 FIXTURE_SETUP(cgroup)
 {
+	struct bench_opts opts = { .backend.poll_queues = 1 };
 	const char *missing = cgroup_missing();
 	struct stat st;
 
@@ -129,7 +135,7 @@ FIXTURE_SETUP(cgroup)
 		SKIP(return, "needs %s", missing);
 	if (variant->kthread && !have_fork_control())
 		SKIP(return, "needs CONFIG_VHOST_ENABLE_FORK_OWNER_CONTROL");
-	BENCH_UP(&self->b, NULL, return);
+	BENCH_UP(&self->b, &opts, return);
 	ASSERT_EQ(0, fstat(self->b.be.fd, &st));
 	snprintf(self->disk, sizeof(self->disk), "%u:%u", major(st.st_rdev),
 		 minor(st.st_rdev));
@@ -149,7 +155,7 @@ FIXTURE_SETUP(cgroup)
 FIXTURE_TEARDOWN(cgroup)
 {
 	if (self->disk[0]) {
-		limit_group(self->disk, "rbps=max wbps=max riops=max wiops=max");
+		unlimit_group(self->disk);
 		EXPECT_TRUE(join_group(CGROUPS));
 	}
 	EXPECT_TRUE(bench_down(&self->b));
@@ -223,8 +229,7 @@ static int limited_rate(struct bench *b, const char *disk, const char *limit,
 	if (!serve_until(vq, from + MEASURE_MS, &done))
 		return -1;
 	ms = now_ms() - from;
-	if (!limit_group(disk, "rbps=max wbps=max riops=max wiops=max") ||
-	    !empty_queue(vq))
+	if (!unlimit_group(disk) || !empty_queue(vq))
 		return -1;
 	diag("%s: %u requests in %lld ms", limit, done, (long long)ms);
 	return done * 1000LL / ms;
@@ -265,6 +270,20 @@ TEST_F(cgroup, io_max_bytes_written_per_second)
 				VIRTIO_BLK_T_OUT);
 
 	EXPECT_TRUE(near(rate, 409600 / BYTES)) TH_LOG("%d", rate);
+}
+
+/* There is nothing to be found for as long as the limit holds requests back. */
+TEST_F(cgroup, io_max_does_not_keep_a_poller_busy)
+{
+	struct vdev *dev = &self->b.dev;
+
+	ASSERT_TRUE(vdev_set_busyloop(dev, 0, 1000));
+	ASSERT_TRUE(limit_group(self->disk, "riops=2"));
+	fill_queue(dev, VIRTIO_BLK_T_IN, DEPTH);
+	ASSERT_TRUE(vq_wait(&dev->vq[0], 1));
+	EXPECT_TRUE(oracle_idle());
+	ASSERT_TRUE(unlimit_group(self->disk));
+	EXPECT_TRUE(empty_queue(&dev->vq[0]));
 }
 
 /* Reads of the disk that a group is charged for. */

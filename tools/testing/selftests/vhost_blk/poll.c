@@ -241,49 +241,121 @@ static bool set_queue(struct backend *be, const char *file, const char *value)
 
 struct switcher {
 	struct backend *be;
+	bool (*change)(struct backend *be);
 	bool stop;
 	unsigned int switches;
 };
 
-static void *switch_schedulers(void *arg)
+static void *switch_again_and_again(void *arg)
 {
 	struct switcher *s = arg;
 
 	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED))
-		s->switches += set_queue(s->be, "scheduler", "mq-deadline") &&
-			       set_queue(s->be, "scheduler", "none");
+		s->switches += s->change(s->be);
 	return NULL;
 }
 
 /*
- * A switch waits until nothing is in flight in the queue and lets nothing new
- * in: what is in flight has to be polled for all the same.
+ * Writes and a flush, which is not polled for and may have to wait while they
+ * are in flight, again and again until there were enough changes.
  */
-TEST_F(poll, queue_frozen_under_load)
+static bool serve_and_switch(struct bench *b, struct blk_req *write,
+			     struct gbuf *data,
+			     bool (*change)(struct backend *be))
 {
-	struct switcher switcher = { .be = &self->b.be };
-	struct vdev *dev = &self->b.dev;
+	struct switcher switcher = { .be = &b->be, .change = change };
+	struct vq *vq = &b->dev.vq[0];
+	struct blk_req req[DEPTH + 1];
 	struct rounds rounds = { 0 };
 	pthread_t thread;
 	bool ok = false;
+	unsigned int i;
 
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
-	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
-	ASSERT_TRUE(set_queue(&self->b.be, "scheduler", "none"));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, switch_schedulers,
-				    &switcher));
+	submit(b, write, data, VIRTIO_BLK_T_OUT);
+	if (!blk_reap(vq, write, DEPTH) ||
+	    pthread_create(&thread, NULL, switch_again_and_again, &switcher))
+		return false;
+	memcpy(req, write, DEPTH * sizeof(*write));
+	req[DEPTH] = req[DEPTH / 2];
+	req[DEPTH / 2] = blk_req(&b->dev, VIRTIO_BLK_T_FLUSH, 0, NO_DATA);
 	while (rounds_left(&rounds, 20, 500)) {
-		pattern_fill(self->data.p, self->data.len, rounds.done);
-		submit_again(&self->b, self->req);
-		ok = blk_reap(&dev->vq[0], self->req, DEPTH);
+		pattern_fill(data->p, data->len, rounds.done);
+		for (i = 0; i < ARRAY_SIZE(req); i++)
+			blk_req_queue(vq, &req[i]);
+		vq_publish(vq);
+		vq_kick(vq);
+		ok = blk_reap(vq, req, ARRAY_SIZE(req));
 		if (!ok)
 			break;
 	}
 	__atomic_store_n(&switcher.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
-	EXPECT_TRUE(ok);
-	EXPECT_LT(0, switcher.switches);
-	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, rounds.done));
+	return ok && switcher.switches &&
+	       backend_matches(&b->be, 0, DEPTH * 4096, rounds.done);
+}
+
+static bool change_scheduler(struct backend *be)
+{
+	return set_queue(be, "scheduler", "mq-deadline") &&
+	       set_queue(be, "scheduler", "none");
+}
+
+/*
+ * A switch waits until nothing is in flight in the queue and lets nothing new
+ * in, so that the worker may sleep: what is in flight has to be polled for all
+ * the same.
+ */
+TEST_F(poll, queue_frozen_under_load)
+{
+	struct bench_opts opts = {
+		.backend = { .poll_queues = 1, .cache_mb = 8 },
+		.dev.busyloop_us = 50,
+	};
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(set_queue(&self->b.be, "scheduler", "none"));
+	EXPECT_TRUE(serve_and_switch(&self->b, self->req, &self->data,
+				     change_scheduler));
+}
+
+static bool change_queues(struct backend *be)
+{
+	return backend_set(be, "poll_queues", "0") &&
+	       backend_set(be, "poll_queues", "1");
+}
+
+/* What is done already must not be asked for in a queue that is gone. */
+TEST_F(poll, queues_changed_under_load)
+{
+	struct bench_opts opts = {
+		.backend = { .poll_queues = 1, .cache_mb = 8 },
+		.dev.busyloop_us = 50,
+	};
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	EXPECT_TRUE(serve_and_switch(&self->b, self->req, &self->data,
+				     change_queues));
+}
+
+/* The partition keeps its size when the disk, and the driver's part, is gone. */
+TEST_F(poll, backend_removed)
+{
+	struct bench_opts opts = {
+		.backend = { .poll_queues = 1, .part_start = 8 },
+		.dev.busyloop_us = 50,
+	};
+	struct gbuf data;
+	unsigned int i;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	data = guest_alloc(&self->b.dev.mem, 4096);
+	EXPECT_EQ(VIRTIO_BLK_S_OK,
+		  blk_io(&self->b.dev.vq[0], VIRTIO_BLK_T_IN, 0, data));
+	ASSERT_TRUE(backend_remove(&self->b.be));
+	for (i = 0; i < 10; i++)
+		EXPECT_EQ(VIRTIO_BLK_S_IOERR,
+			  blk_io(&self->b.dev.vq[0], VIRTIO_BLK_T_IN, 0, data));
+	self->b.dev.sibling = -1;
 }
 
 /* On and off while requests are in flight. */
