@@ -4,23 +4,12 @@
  * alignments on several queues, checked against what is remembered of every
  * sector; and what must hold while a driver never stops.
  */
-#include <poll.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "harness.h"
-
-#define QUEUES		3
-#define DEPTH		20
-#define OPS		1500
-/* Sectors of each queue. */
-#define PART		2048
-/* Sectors of the largest request. */
-#define MOST		64
-#define MAX_CUTS	6
+#include "workload.h"
 
 FIXTURE(load) {
 	struct bench b;
@@ -110,7 +99,7 @@ FIXTURE_SETUP(load)
 {
 	struct bench_opts opts = variant->opts;
 
-	opts.dev.nqueues = QUEUES;
+	opts.dev.nqueues = WORKLOAD_QUEUES;
 	opts.dev.num = 64;
 	BENCH_UP(&self->b, &opts, return);
 }
@@ -120,373 +109,37 @@ FIXTURE_TEARDOWN(load)
 	EXPECT_TRUE(bench_down(&self->b));
 }
 
-/* One request in flight or to be. */
-struct slot {
-	struct gbuf hdr;
-	struct gbuf status;
-	struct gbuf table;
-	struct gbuf area;
-	bool busy;
-	uint16_t head;
-	uint32_t type;
-	uint64_t sector;
-	unsigned int sectors;
-	/* Where in the area the data is. */
-	unsigned int offset;
-};
-
-struct load {
-	struct bench *b;
-	unsigned int block;
-	unsigned int seed;
-	unsigned int started;
-	struct slot slot[QUEUES][DEPTH];
-	/* What each sector holds: 0 is zeroes, else the seed of a pattern. */
-	uint32_t content[QUEUES * PART];
-	bool in_use[QUEUES * PART];
-	uint32_t generation;
-};
-
-static unsigned int roll(struct load *l, unsigned int n)
+static bool spoil_one_byte(struct backend *be)
 {
-	return (rand_r(&l->seed) >> 4) % n;
-}
+	uint8_t block[4096];
 
-static bool range_free(const struct load *l, uint64_t sector, unsigned int n)
-{
-	while (n--)
-		if (l->in_use[sector + n])
-			return false;
-	return true;
-}
-
-static void range_mark(struct load *l, const struct slot *s, bool in_use)
-{
-	unsigned int i;
-
-	for (i = 0; i < s->sectors; i++)
-		l->in_use[s->sector + i] = in_use;
-}
-
-static uint32_t pick_type(struct load *l)
-{
-	unsigned int n = roll(l, 100);
-
-	if (n < 45)
-		return VIRTIO_BLK_T_IN;
-	if (n < 85)
-		return VIRTIO_BLK_T_OUT;
-	if (n < 91)
-		return VIRTIO_BLK_T_WRITE_ZEROES;
-	if (n < 97)
-		return VIRTIO_BLK_T_DISCARD;
-	return VIRTIO_BLK_T_FLUSH;
-}
-
-/* The data in up to MAX_CUTS pieces, at sectors or anywhere. */
-static unsigned int cut(struct load *l, struct slot *s, struct seg *seg,
-			uint32_t len, bool write)
-{
-	unsigned int n = roll(l, MAX_CUTS) + 1, i, unit = 512;
-	uint32_t done = 0;
-
-	if (roll(l, 3) == 0)
-		unit = 1;
-	for (i = 0; i < n && done < len; i++) {
-		uint32_t left = len - done, piece = left;
-
-		if (i < n - 1 && left > unit)
-			piece = (roll(l, left / unit - 1) + 1) * unit;
-		seg[i] = (struct seg) {
-			.gpa = s->area.gpa + s->offset + done,
-			.len = piece,
-			.write = write,
-		};
-		done += piece;
-	}
-	return i;
-}
-
-static void fill_sectors(struct load *l, struct slot *s)
-{
-	unsigned int i;
-
-	l->generation++;
-	for (i = 0; i < s->sectors; i++) {
-		l->content[s->sector + i] = l->generation + i;
-		pattern_fill(s->area.p + s->offset + i * 512, 512,
-			     l->generation + i);
-	}
-}
-
-static uint32_t prepare_data(struct load *l, struct slot *s)
-{
-	struct virtio_blk_discard_write_zeroes range = {
-		.sector = s->sector, .num_sectors = s->sectors,
-	};
-	unsigned int i;
-
-	memset(s->area.p, GUEST_POISON, s->area.len);
-	switch (s->type) {
-	case VIRTIO_BLK_T_IN:
-		return s->sectors * 512;
-	case VIRTIO_BLK_T_OUT:
-		fill_sectors(l, s);
-		return s->sectors * 512;
-	case VIRTIO_BLK_T_FLUSH:
-		return 0;
-	default:
-		if (s->type == VIRTIO_BLK_T_WRITE_ZEROES)
-			range.flags = roll(l, 2);
-		for (i = 0; i < s->sectors; i++)
-			l->content[s->sector + i] = 0;
-		memcpy(s->area.p + s->offset, &range, sizeof(range));
-		return sizeof(range);
-	}
-}
-
-/* Makes a request of chance available, if there is room for it. */
-static bool start_one(struct load *l, unsigned int q, struct slot *s)
-{
-	struct vq *vq = &l->b->dev.vq[q];
-	struct seg seg[MAX_CUTS + 2];
-	unsigned int n = 1;
-	uint32_t len;
-
-	s->sectors = (roll(l, MOST / l->block) + 1) * l->block;
-	s->sector = q * PART +
-		    roll(l, (PART - MOST) / l->block) * l->block;
-	if (!range_free(l, s->sector, s->sectors))
+	if (!backend_read(be, 0, block, be->block_size))
 		return false;
-
-	s->type = pick_type(l);
-	s->offset = roll(l, 2) ? roll(l, 8) * 512 : roll(l, 4096);
-	len = prepare_data(l, s);
-	blk_hdr(vq, s->hdr, s->type,
-		blk_type_reads(s->type) || s->type == VIRTIO_BLK_T_OUT ?
-		s->sector : 0);
-	*s->status.p = GUEST_POISON;
-	seg[0] = seg_r(s->hdr);
-	if (len)
-		n += cut(l, s, &seg[1], len, s->type == VIRTIO_BLK_T_IN);
-	seg[n++] = seg_w(s->status);
-	s->head = vq_chain_indirect(vq, s->table, seg, n);
-	vq_avail(vq, s->head);
-	s->busy = true;
-	range_mark(l, s, true);
-	l->started++;
-	return true;
-}
-
-static bool area_untouched(const struct slot *s, unsigned int from,
-			   unsigned int to)
-{
-	return gbuf_is(gbuf_at(s->area, from, to - from), GUEST_POISON);
-}
-
-static bool check_read(struct load *l, struct slot *s)
-{
-	static const uint8_t zero[512];
-	unsigned int i;
-
-	for (i = 0; i < s->sectors; i++) {
-		const uint8_t *p = s->area.p + s->offset + i * 512;
-		uint32_t seed = l->content[s->sector + i];
-
-		if (seed ? pattern_matches(p, 512, seed) :
-			   !memcmp(p, zero, 512))
-			continue;
-		diag("sector %llu, read with %u others at 0x%llx",
-		     (unsigned long long)s->sector + i, s->sectors - 1,
-		     (unsigned long long)s->area.gpa + s->offset);
-		return false;
-	}
-	if (area_untouched(s, 0, s->offset) &&
-	    area_untouched(s, s->offset + s->sectors * 512, s->area.len))
-		return true;
-	diag("a read went beyond its buffer");
-	return false;
-}
-
-static bool end_one(struct load *l, unsigned int q, uint32_t id, uint32_t len)
-{
-	uint32_t want;
-	struct slot *s;
-	unsigned int i;
-
-	for (i = 0; i < DEPTH; i++)
-		if (l->slot[q][i].busy && l->slot[q][i].head == id)
-			break;
-	if (i == DEPTH) {
-		diag("queue %u: head %u is not in flight", q, id);
-		return false;
-	}
-	s = &l->slot[q][i];
-	s->busy = false;
-	range_mark(l, s, false);
-	want = 1 + (s->type == VIRTIO_BLK_T_IN ? s->sectors * 512 : 0);
-	if (*s->status.p != VIRTIO_BLK_S_OK || len != want) {
-		diag("type %u: status %u, length %u", s->type, *s->status.p,
-		     len);
-		return false;
-	}
-	return s->type != VIRTIO_BLK_T_IN || check_read(l, s);
-}
-
-static void refill(struct load *l, unsigned int q)
-{
-	struct vq *vq = &l->b->dev.vq[q];
-	uint16_t before = vq->next_avail;
-	unsigned int i;
-
-	for (i = 0; i < DEPTH && l->started < OPS; i++)
-		if (!l->slot[q][i].busy)
-			start_one(l, q, &l->slot[q][i]);
-	if (vq->next_avail == before)
-		return;
-	vq_publish(vq);
-	vq_kick(vq);
-}
-
-static bool reap(struct load *l, unsigned int q)
-{
-	struct vq *vq = &l->b->dev.vq[q];
-	uint32_t id, len;
-
-	event_pending(vq->call);
-	do {
-		while (vq_take(vq, &id, &len))
-			if (!end_one(l, q, id, len))
-				return false;
-		/* Ask for the next one, then look again. */
-		*vq_used_event(vq) = vq_16(vq, vq->next_used);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	} while (vq_used_idx(vq) != vq->next_used);
-	return true;
-}
-
-static bool any_busy(const struct load *l)
-{
-	unsigned int q, i;
-
-	for (q = 0; q < QUEUES; q++)
-		for (i = 0; i < DEPTH; i++)
-			if (l->slot[q][i].busy)
-				return true;
-	return false;
-}
-
-static bool wait_for_any(struct load *l)
-{
-	struct pollfd pfd[QUEUES];
-	unsigned int q;
-
-	for (q = 0; q < QUEUES; q++)
-		pfd[q] = (struct pollfd) {
-			.fd = l->b->dev.vq[q].call, .events = POLLIN,
-		};
-	if (poll(pfd, QUEUES, VQ_TIMEOUT_MS) > 0)
-		return true;
-	for (q = 0; q < QUEUES; q++)
-		vq_dump(&l->b->dev.vq[q], "stuck");
-	return false;
-}
-
-static bool run_load(struct load *l)
-{
-	unsigned int q;
-
-	do {
-		for (q = 0; q < QUEUES; q++)
-			refill(l, q);
-		if (any_busy(l) && !wait_for_any(l))
-			return false;
-		for (q = 0; q < QUEUES; q++)
-			if (!reap(l, q))
-				return false;
-	} while (l->started < OPS || any_busy(l));
-	return true;
-}
-
-/* The disk, from outside. */
-static bool disk_right(struct load *l)
-{
-	static uint8_t disk[QUEUES * PART * 512];
-	static const uint8_t zero[512];
-	unsigned int i;
-
-	if (!backend_read(&l->b->be, 0, disk, sizeof(disk)))
-		return false;
-	for (i = 0; i < QUEUES * PART; i++) {
-		if (l->content[i] ?
-		    pattern_matches(disk + i * 512, 512, l->content[i]) :
-		    !memcmp(disk + i * 512, zero, 512))
-			continue;
-		diag("sector %u on the disk", i);
-		return false;
-	}
-	return true;
-}
-
-static void load_init(struct load *l, struct bench *b, unsigned int block)
-{
-	unsigned int q, i;
-
-	memset(l, 0, sizeof(*l));
-	l->b = b;
-	l->block = block;
-	l->seed = 20261123;
-	backend_allow(&b->be, 0, QUEUES * PART);
-	for (q = 0; q < QUEUES; q++) {
-		for (i = 0; i < DEPTH; i++) {
-			struct slot *s = &l->slot[q][i];
-
-			s->hdr = guest_alloc(&b->dev.mem, 16);
-			s->status = guest_alloc(&b->dev.mem, 1);
-			s->table = guest_alloc(&b->dev.mem,
-					       (MAX_CUTS + 2) * 16);
-			s->area = guest_alloc(&b->dev.mem, 4096 + MOST * 512);
-		}
-	}
-}
-
-/* One worker for each queue. */
-static bool spread(struct vdev *dev)
-{
-	unsigned int q;
-
-	for (q = 0; q < QUEUES; q++) {
-		struct vhost_worker_state worker = { 0 };
-		struct vhost_vring_worker attach = { .index = q };
-
-		if (!VDEV_MUST(dev, VHOST_NEW_WORKER, &worker))
-			return false;
-		attach.worker_id = worker.worker_id;
-		if (!VDEV_MUST(dev, VHOST_ATTACH_VRING_WORKER, &attach))
-			return false;
-	}
-	return true;
+	block[100] ^= 0x10;
+	return backend_write(be, 0, block, be->block_size);
 }
 
 TEST_F(load, data_is_what_was_written)
 {
-	static struct load l;
+	static struct workload w;
 
 	if (variant->workers) {
 		if (!have_worker_ioctls(&self->b.dev))
 			SKIP(return, "needs VHOST_NEW_WORKER (Linux 6.5)");
-		ASSERT_TRUE(spread(&self->b.dev));
+		ASSERT_TRUE(workload_spread(&self->b.dev));
 	}
-	load_init(&l, &self->b, variant->block);
+	workload_init(&w, &self->b, variant->block, NULL);
 	if (variant->lies) {
-		EXPECT_FALSE(run_load(&l) && disk_right(&l));
+		EXPECT_FALSE(workload_run(&w) && workload_disk_right(&w));
 		/* It has no way to work on such a disk. */
 		self->b.dev.sibling = -1;
 		return;
 	}
-	ASSERT_TRUE(run_load(&l)) TH_LOG("seed %u, request %u", 20261123,
-					 l.started);
-	EXPECT_TRUE(disk_right(&l));
+	ASSERT_TRUE(workload_run(&w)) TH_LOG("seed %u, request %u",
+					     WORKLOAD_SEED, w.started);
+	EXPECT_TRUE(workload_disk_right(&w));
+	ASSERT_TRUE(spoil_one_byte(&self->b.be));
+	EXPECT_FALSE(workload_disk_right(&w));
 }
 
 FIXTURE(busy) {
