@@ -20,6 +20,7 @@
 
 #include "backend.h"
 #include "guest_mem.h"
+#include "text_file.h"
 #include "vring.h"
 
 #define CONFIGFS	"/sys/kernel/config"
@@ -43,6 +44,16 @@ static void load(const char *module)
 	/* A module that is built in, or missing, shows in what is asked next. */
 	if (system(cmd))
 		return;
+}
+
+static bool have_module(const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/module/%s", name);
+	if (!present(path))
+		load(name);
+	return present(path);
 }
 
 static bool have_configfs_nullb(void)
@@ -78,12 +89,12 @@ const char *backend_missing(const struct backend_opts *opts)
 		if (!present("/dev/mapper/control"))
 			return "CONFIG_BLK_DEV_DM";
 	}
-	if (opts->flakey) {
-		if (!present("/sys/module/dm_flakey"))
-			load("dm_flakey");
-		if (!present("/sys/module/dm_flakey"))
-			return "CONFIG_DM_FLAKEY";
-	}
+	if (opts->flakey && !have_module("dm_flakey"))
+		return "CONFIG_DM_FLAKEY";
+	if (opts->log_writes && !have_module("dm_log_writes"))
+		return "CONFIG_DM_LOG_WRITES";
+	if (opts->checksums && !have_module("dm_integrity"))
+		return "CONFIG_DM_INTEGRITY";
 	return NULL;
 }
 
@@ -311,12 +322,33 @@ static bool dm_do(unsigned long req, const char *what, struct dm_ioctl *io)
 	return ok;
 }
 
+/* The name of the gate's target, and its parameters. */
+static const char *gate_target(const struct backend *be, char *params,
+			       size_t len)
+{
+	const struct backend_opts *opts = &be->opts;
+
+	if (opts->log_writes) {
+		snprintf(params, len, "%s %s", be->raw_path,
+			 be->second->raw_path);
+		return "log-writes";
+	}
+	if (opts->checksums) {
+		snprintf(params, len,
+			 "%s 0 - D 2 internal_hash:crc32c meta_device:%s",
+			 be->raw_path, be->second->raw_path);
+		return "integrity";
+	}
+	snprintf(params, len, "%s 0 %s", be->raw_path, opts->flakey ?: "");
+	return opts->flakey ? "flakey" : "linear";
+}
+
 static bool gate_load(struct backend *be, uint64_t sectors)
 {
 	struct {
 		struct dm_ioctl io;
 		struct dm_target_spec spec;
-		char params[104];
+		char params[200];
 	} table;
 
 	dm_init(&table.io, sizeof(table), be);
@@ -324,9 +356,8 @@ static bool gate_load(struct backend *be, uint64_t sectors)
 	table.io.target_count = 1;
 	table.spec.length = sectors;
 	table.spec.next = sizeof(table.spec) + sizeof(table.params);
-	strcpy(table.spec.target_type, be->opts.flakey ? "flakey" : "linear");
-	snprintf(table.params, sizeof(table.params), "%s 0 %s", be->raw_path,
-		 be->opts.flakey ?: "");
+	strcpy(table.spec.target_type,
+	       gate_target(be, table.params, sizeof(table.params)));
 	return dm_do(DM_TABLE_LOAD, "load", &table.io);
 }
 
@@ -356,8 +387,32 @@ static bool gate_down(struct backend *be)
 {
 	struct dm_ioctl io;
 
+	be->gated = false;
 	dm_init(&io, sizeof(io), be);
 	return dm_do(DM_DEV_REMOVE, "remove", &io);
+}
+
+bool backend_drop_gate(struct backend *be)
+{
+	close(be->fd);
+	be->fd = -1;
+	strcpy(be->path, be->raw_path);
+	return gate_down(be) && backend_reopen(be, O_RDWR);
+}
+
+bool backend_mark(struct backend *be, unsigned int number)
+{
+	struct {
+		struct dm_ioctl io;
+		/* struct dm_target_msg, which ends with its text. */
+		uint64_t sector;
+		char text[32];
+	} mark;
+
+	dm_init(&mark.io, sizeof(mark), be);
+	mark.sector = 0;
+	snprintf(mark.text, sizeof(mark.text), "mark " BACKEND_MARK, number);
+	return dm_do(DM_TARGET_MSG, "message", &mark.io);
 }
 
 bool backend_hold(struct backend *be)
@@ -405,6 +460,28 @@ static bool disk_down(struct backend *be)
 	return nullb_down(be);
 }
 
+static bool backend_make(struct backend *be, const struct backend_opts *opts);
+
+static bool second_up(struct backend *be)
+{
+	struct backend_opts opts = {
+		.size_mb = be->opts.second_mb,
+		.block_size = be->opts.block_size,
+	};
+
+	be->second = malloc(sizeof(*be->second));
+	return be->second && backend_make(be->second, &opts);
+}
+
+static bool second_down(struct backend *be)
+{
+	bool ok = backend_down(be->second);
+
+	free(be->second);
+	be->second = NULL;
+	return ok;
+}
+
 static bool backend_make(struct backend *be, const struct backend_opts *opts)
 {
 	static unsigned int serial;
@@ -439,6 +516,8 @@ static bool backend_make(struct backend *be, const struct backend_opts *opts)
 		be->allowed = calloc(1, be->sectors / 8 + 1);
 
 	strcpy(be->path, be->raw_path);
+	if ((be->opts.log_writes || be->opts.checksums) && !second_up(be))
+		return false;
 	if (be->opts.gate && !gate_up(be, be->sectors))
 		return false;
 	return backend_reopen(be, O_RDWR);
@@ -469,6 +548,8 @@ bool backend_down(struct backend *be)
 		close(be->raw_fd);
 	ok &= disk_down(be);
 	hurry(false);
+	if (be->second)
+		ok &= second_down(be);
 	free(be->allowed);
 	be->allowed = NULL;
 	return ok;
@@ -677,6 +758,19 @@ bool backend_refuse_zeroing(struct backend *be)
 		     strerror(errno));
 	if (fd >= 0)
 		close(fd);
+	return ok;
+}
+
+bool backend_set_stable_writes(struct backend *be, bool on)
+{
+	char path[128];
+	bool ok;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/stable_writes",
+		 be->path + strlen("/dev/"));
+	ok = put_text(path, on ? "1" : "0");
+	if (!ok)
+		diag("%s: %s", path, strerror(errno));
 	return ok;
 }
 

@@ -48,6 +48,12 @@ struct backend_opts {
 	 * all the time.
 	 */
 	const char *flakey;
+	/* Let it keep a log of all that changes, on a second disk. */
+	bool log_writes;
+	/* Let it keep a checksum of each sector, on a second disk. */
+	bool checksums;
+	/* MiB of the second disk; 0 means 8. */
+	unsigned int second_mb;
 };
 
 struct backend {
@@ -71,6 +77,8 @@ struct backend {
 	int loop_nr;
 	bool gated;
 	bool held;
+	/* What the gate keeps its log or its checksums on, or NULL. */
+	struct backend *second;
 };
 
 /* NULL, or the kernel option that is missing. */
@@ -100,6 +108,15 @@ long backend_flushes(struct backend *be);
 /* The gate: I/O submitted while it is held waits for its release. */
 bool backend_hold(struct backend *be);
 bool backend_release(struct backend *be);
+
+/* The gate goes, once it has written all of its log: the disk is served. */
+bool backend_drop_gate(struct backend *be);
+/* Notes in the log, after all that is there by now, that @number is reached. */
+bool backend_mark(struct backend *be, unsigned int number);
+#define BACKEND_MARK	"reached-%u"
+
+/* What is served says that data must not change while it is written. */
+bool backend_set_stable_writes(struct backend *be, bool on);
 
 /* Loses what is only in the volatile cache. Nobody may have it open. */
 bool backend_power_cut(struct backend *be);
