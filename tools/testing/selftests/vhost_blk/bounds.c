@@ -303,4 +303,97 @@ TEST_F(bounds, b29_chains_that_take_long)
 	AGAIN(NULL, return);
 }
 
+/* As many reads as the ring takes, of one sector after the other into one page. */
+static void publish_reads_into(struct vdev *dev, struct vq *vq,
+			       struct gbuf page)
+{
+	static struct seg seg[VHOST_BLK_MAX_SEGMENTS + 2];
+	struct gbuf table = guest_alloc(&dev->mem,
+					ARRAY_SIZE(seg) *
+					sizeof(struct vring_desc));
+	unsigned int i;
+
+	blk_hdr(vq, vq->hdr, VIRTIO_BLK_T_IN, 0);
+	seg[0] = seg_r(vq->hdr);
+	for (i = 1; i < ARRAY_SIZE(seg) - 1; i++)
+		seg[i] = seg_w(page);
+	seg[i] = seg_w(vq->status);
+	for (i = 0; i < vq->num; i++)
+		vq_avail(vq, vq_chain_indirect(vq, table, seg,
+					       ARRAY_SIZE(seg)));
+	vq_publish(vq);
+	vq_kick(vq);
+}
+
+/* Waits for as long as ever more pages are pinned, or something completes. */
+static bool wait_for_refusal(struct vq *a, struct vq *b)
+{
+	int64_t pins, before;
+
+	for (pins = oracle_pins(), before = -1; pins != before;) {
+		unsigned int ms;
+
+		for (ms = 0; ms < VQ_TIMEOUT_MS; ms += 10) {
+			if (vq_used_idx(a) || vq_used_idx(b))
+				return true;
+			usleep(10000);
+		}
+		before = pins;
+		pins = oracle_pins();
+	}
+	diag("%lld pages are pinned, and no read failed", (long long)pins);
+	return false;
+}
+
+/* How many of the reads were done; the rest has failed. */
+static int count_reads(struct vq *vq)
+{
+	unsigned int i;
+	uint32_t id, len;
+	int n = 0;
+
+	for (i = 0; i < vq->num; i++) {
+		if (!vq_wait(vq, 1) || !vq_take(vq, &id, &len))
+			return -1;
+		n += len == VHOST_BLK_MAX_SEGMENTS * 512 + 1;
+	}
+	return n;
+}
+
+/*
+ * Two full rings would pin one page two million times, which is more than its
+ * count of references holds.
+ */
+TEST_F(bounds, a20_one_page_pinned_too_often)
+{
+	struct bench_opts opts = {
+		/* Keeping data would take most of the time. */
+		.backend = { .gate = true, .no_memory = true },
+		.dev = {
+			.nqueues = 3, .num = 1024,
+			.features_off = BIT64(VIRTIO_BLK_F_DISCARD),
+		},
+	};
+	struct vq *other;
+	struct gbuf page;
+	int done;
+
+	AGAIN(&opts, return);
+	other = &self->b.dev.vq[2];
+	page = guest_alloc(&self->b.dev.mem, 512);
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	publish_reads_into(&self->b.dev, self->vq, page);
+	publish_reads_into(&self->b.dev, other, page);
+	ASSERT_TRUE(wait_for_refusal(self->vq, other));
+	EXPECT_LT(1000000, oracle_pins());
+	EXPECT_GE(1 << 20, oracle_pins());
+
+	ASSERT_TRUE(backend_release(&self->b.be));
+	done = count_reads(self->vq);
+	EXPECT_LT(0, done);
+	EXPECT_GE(1024, done);
+	EXPECT_LE(0, count_reads(other));
+	EXPECT_EQ(0, oracle_pins());
+}
+
 TEST_HARNESS_MAIN
