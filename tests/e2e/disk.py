@@ -27,16 +27,30 @@ def new_disk(name, mebibytes):
         shell("modprobe", "null_blk", "nr_devices=0")
         if not os.path.ismount("/sys/kernel/config"):
             shell("mount", "-t", "configfs", "configfs", "/sys/kernel/config")
-    before = set(os.listdir("/sys/block"))
-    path = "%s/%s" % (CONFIG, name)
-    os.mkdir(path)
-    for key, value in (("size", mebibytes), ("memory_backed", 1), ("discard", 1),
-                       ("cache_size", 16), ("power", 1)):
-        with open("%s/%s" % (path, key), "w") as attribute:
+    os.mkdir("%s/%s" % (CONFIG, name))
+    set_attributes(name, ("size", mebibytes), ("memory_backed", 1), ("discard", 1),
+                   ("cache_size", 16))
+    return power_on(name)
+
+
+def set_attributes(name, *attributes):
+    for key, value in attributes:
+        with open("%s/%s/%s" % (CONFIG, name, key), "w") as attribute:
             attribute.write(str(value))
+
+
+def power_on(name):
+    before = set(os.listdir("/sys/block"))
+    set_attributes(name, ("power", 1))
     new = set(os.listdir("/sys/block")) - before
     check(len(new) == 1, "null_blk: expected one new device, got %s" % sorted(new))
     return "/dev/" + new.pop()
+
+
+def cut_power(name):
+    """What is in the volatile cache only is lost."""
+    set_attributes(name, ("power", 0))
+    return power_on(name)
 
 
 def fill(device, image):
@@ -81,6 +95,12 @@ def check_filesystem(image, replay=False):
         output = shell("e2fsck", "-p", "-E", "journal_only", image, ok=(0, 1))
     shell("e2fsck", "-fn", image)
     return output if replay else ""
+
+
+def read_file(image, path):
+    """A file of an ext4 image, without the kernel."""
+    return subprocess.run(["debugfs", "-R", "cat " + path, image], check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
 
 
 def check_manifest(image, directory, workdir):
