@@ -45,6 +45,7 @@
 	(1ULL << VIRTIO_BLK_F_BLK_SIZE) |				\
 	(1ULL << VIRTIO_BLK_F_DISCARD) |				\
 	(1ULL << VIRTIO_BLK_F_WRITE_ZEROES) |				\
+	(1ULL << VIRTIO_BLK_F_SECURE_ERASE) |				\
 	/* vhost_blk_fill_config(): only a description */		\
 	(1ULL << VIRTIO_BLK_F_TOPOLOGY) |				\
 	/* vhost_blk_start_queue(), VHOST_BLK_BACKEND_WRITE_THROUGH */	\
@@ -287,16 +288,17 @@ static int vhost_blk_check_backend(struct vhost_blk *blk,
 
 	if (!vhost_blk_block_size_ok(bdev, backend->logical_block_size))
 		return -EINVAL;
-	if (!vhost_blk_acked(blk, VIRTIO_BLK_F_DISCARD))
-		goto check_write_zeroes;
-	if (!vhost_blk_max_seg_ok(backend->max_discard_seg))
+	if (vhost_blk_acked(blk, VIRTIO_BLK_F_DISCARD) &&
+	    (!vhost_blk_max_seg_ok(backend->max_discard_seg) ||
+	     (!ignore && !bdev_max_discard_sectors(bdev))))
 		return -EINVAL;
-	if (!ignore && !bdev_max_discard_sectors(bdev))
-		return -EINVAL;
-
-check_write_zeroes:
 	if (vhost_blk_acked(blk, VIRTIO_BLK_F_WRITE_ZEROES) &&
 	    !vhost_blk_max_seg_ok(backend->max_write_zeroes_seg))
+		return -EINVAL;
+	/* Not to be ignored: who erases wants it gone. */
+	if (vhost_blk_acked(blk, VIRTIO_BLK_F_SECURE_ERASE) &&
+	    (!vhost_blk_max_seg_ok(backend->max_secure_erase_seg) ||
+	     !bdev_max_secure_erase_sectors(bdev)))
 		return -EINVAL;
 	return 0;
 }
@@ -351,6 +353,8 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 	disk->max_discard_seg = backend->max_discard_seg;
 	disk->max_write_zeroes_sectors = backend->max_write_zeroes_sectors;
 	disk->max_write_zeroes_seg = backend->max_write_zeroes_seg;
+	disk->max_secure_erase_sectors = backend->max_secure_erase_sectors;
+	disk->max_secure_erase_seg = backend->max_secure_erase_seg;
 	return disk;
 
 out_put_stop_ctx:
@@ -443,6 +447,7 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 {
 	u32 block_size = bdev_logical_block_size(bdev);
 	u32 physical = bdev_physical_block_size(bdev) / block_size;
+	u32 granularity = max(bdev_discard_granularity(bdev), block_size);
 
 	config->capacity = cpu_to_le64(bdev_nr_sectors(bdev));
 	config->seg_max = cpu_to_le32(VHOST_BLK_MAX_SEGMENTS);
@@ -467,6 +472,13 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 	config->max_write_zeroes_sectors = cpu_to_le32(VHOST_BLK_MAX_SECTORS);
 	config->max_write_zeroes_seg = cpu_to_le32(VHOST_BLK_MAX_RANGES);
 	config->write_zeroes_may_unmap = !!bdev_write_zeroes_sectors(bdev);
+	if (bdev_max_secure_erase_sectors(bdev)) {
+		config->max_secure_erase_sectors = cpu_to_le32(UINT_MAX);
+		config->max_secure_erase_seg =
+			cpu_to_le32(VHOST_BLK_MAX_RANGES);
+		config->secure_erase_sector_alignment =
+			cpu_to_le32(granularity >> SECTOR_SHIFT);
+	}
 }
 
 static long vhost_blk_probe_backend(struct vhost_blk_probe __user *argp)
@@ -491,7 +503,7 @@ static long vhost_blk_probe_backend(struct vhost_blk_probe __user *argp)
 	memset(probe.config, 0, sizeof(probe.config));
 	memcpy(probe.config, &config, sizeof(config));
 	probe.config_len = offsetofend(struct virtio_blk_config,
-				       write_zeroes_may_unmap);
+				       secure_erase_sector_alignment);
 
 	/* There is no size_max to describe: any size is taken. */
 	probe.features = VHOST_BLK_FEATURES & ~((1ULL << VIRTIO_BLK_F_RO) |
@@ -500,6 +512,8 @@ static long vhost_blk_probe_backend(struct vhost_blk_probe __user *argp)
 		probe.features |= 1ULL << VIRTIO_BLK_F_RO;
 	if (!bdev_max_discard_sectors(bdev))
 		probe.features &= ~(1ULL << VIRTIO_BLK_F_DISCARD);
+	if (!bdev_max_secure_erase_sectors(bdev))
+		probe.features &= ~(1ULL << VIRTIO_BLK_F_SECURE_ERASE);
 	fput(file);
 
 	return copy_to_user(argp, &probe, sizeof(probe)) ? -EFAULT : 0;
@@ -958,6 +972,7 @@ static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 		[VHOST_BLK_STAT_DISCARD] = "discard",
 		[VHOST_BLK_STAT_WRITE_ZEROES] = "write-zeroes",
 		[VHOST_BLK_STAT_GET_ID] = "get-id",
+		[VHOST_BLK_STAT_SECURE_ERASE] = "secure-erase",
 		[VHOST_BLK_STAT_OTHER] = "other",
 	};
 	struct vhost_blk_stats stats = {};

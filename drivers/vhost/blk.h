@@ -70,6 +70,8 @@ struct vhost_blk_disk {
 	u32 max_discard_seg;
 	u32 max_write_zeroes_sectors;
 	u32 max_write_zeroes_seg;
+	u32 max_secure_erase_sectors;
+	u32 max_secure_erase_seg;
 };
 
 /* One bio of a request. The bio is last: bio_alloc_bioset() pads in front. */

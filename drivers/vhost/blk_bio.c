@@ -49,7 +49,8 @@ static bool vhost_blk_is_read(const struct vhost_blk_req *req)
 static bool vhost_blk_is_range(const struct vhost_blk_req *req)
 {
 	return req->cmd.type == VHOST_BLK_STAT_DISCARD ||
-	       req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES;
+	       req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES ||
+	       req->cmd.type == VHOST_BLK_STAT_SECURE_ERASE;
 }
 
 static void vhost_blk_end_io(struct bio *bio)
@@ -356,25 +357,59 @@ static bool vhost_blk_build_data(struct vhost_blk_req *req)
 	return true;
 }
 
+static blk_opf_t vhost_blk_range_opf(const struct vhost_blk_req *req)
+{
+	switch (req->cmd.type) {
+	case VHOST_BLK_STAT_DISCARD:
+		return REQ_OP_DISCARD;
+	case VHOST_BLK_STAT_SECURE_ERASE:
+		return REQ_OP_SECURE_ERASE;
+	default:
+		return REQ_OP_WRITE_ZEROES |
+		       (req->cmd.unmap ? 0 : REQ_NOUNMAP);
+	}
+}
+
+/* The most sectors of a range that the device takes at a time; 0: none. */
+static u32 vhost_blk_range_max(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->disk->bdev;
+
+	switch (req->cmd.type) {
+	case VHOST_BLK_STAT_DISCARD:
+		return bdev_max_discard_sectors(bdev);
+	case VHOST_BLK_STAT_SECURE_ERASE:
+		return bdev_max_secure_erase_sectors(bdev);
+	default:
+		return bdev_write_zeroes_sectors(bdev);
+	}
+}
+
+/* Bytes; where a range may be cut best. Erasing is discarding, but for sure. */
+static u32 vhost_blk_range_granularity(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->disk->bdev;
+	u32 block_size = bdev_logical_block_size(bdev);
+
+	if (req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES)
+		return block_size;
+	return max(block_size, bdev_discard_granularity(bdev));
+}
+
 /*
  * One bio as large as the device takes, ending where the device likes it: the
  * helpers of the block layer would wait for a long range to be done.
  */
 static bool vhost_blk_build_range(struct vhost_blk_req *req)
 {
-	bool discard = req->cmd.type == VHOST_BLK_STAT_DISCARD;
 	struct block_device *bdev = req->disk->bdev;
 	u64 sector = req->cmd.sector + (req->done >> SECTOR_SHIFT);
 	u64 left = (req->cmd.bytes - req->done) >> SECTOR_SHIFT;
 	u64 start = get_start_sect(bdev);
-	u32 granularity = max(bdev_logical_block_size(bdev),
-			      discard ? bdev_discard_granularity(bdev) : 0) >>
-			  SECTOR_SHIFT;
-	u64 max_sectors = discard ? bdev_max_discard_sectors(bdev) :
-				    bdev_write_zeroes_sectors(bdev);
-	u64 sectors = min3(left, max_sectors, (u64)UINT_MAX >> SECTOR_SHIFT);
+	u32 granularity = vhost_blk_range_granularity(req) >> SECTOR_SHIFT;
+	u64 sectors = min3(left, (u64)vhost_blk_range_max(req),
+			   (u64)UINT_MAX >> SECTOR_SHIFT);
 	struct bio *bio;
-	blk_opf_t opf;
 	u32 beyond;
 
 	if (sectors < left) {
@@ -389,12 +424,7 @@ static bool vhost_blk_build_range(struct vhost_blk_req *req)
 		return false;
 	}
 
-	if (discard)
-		opf = REQ_OP_DISCARD;
-	else
-		opf = REQ_OP_WRITE_ZEROES |
-		      (req->cmd.unmap ? 0 : REQ_NOUNMAP);
-	bio = vhost_blk_add_bio(req, opf, 0);
+	bio = vhost_blk_add_bio(req, vhost_blk_range_opf(req), 0);
 	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
 	req->window = sectors << SECTOR_SHIFT;
 	return true;
@@ -638,6 +668,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 			return false;
 		break;
 	case VHOST_BLK_STAT_WRITE_ZEROES:
+	case VHOST_BLK_STAT_SECURE_ERASE:
 		break;
 	default:
 		return false;
@@ -649,7 +680,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	return vhost_blk_start_windows(req);
 }
 
-/* FUA has no meaning for a discard or zeroes: make them stable afterwards. */
+/* FUA has no meaning for what is a range: make it stable afterwards. */
 static bool vhost_blk_needs_flush(const struct vhost_blk_req *req)
 {
 	return vhost_blk_is_range(req) && req->write_through &&

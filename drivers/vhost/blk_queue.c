@@ -330,9 +330,13 @@ static struct vhost_blk_limits vhost_blk_limits(struct vhost_blk_vq *bvq,
 		.max_discard_seg = disk->max_discard_seg,
 		.max_write_zeroes_sectors = disk->max_write_zeroes_sectors,
 		.max_write_zeroes_seg = disk->max_write_zeroes_seg,
+		.max_secure_erase_sectors = disk->max_secure_erase_sectors,
+		.max_secure_erase_seg = disk->max_secure_erase_seg,
 		.discard = vhost_has_feature(vq, VIRTIO_BLK_F_DISCARD),
 		.write_zeroes = vhost_has_feature(vq,
 						  VIRTIO_BLK_F_WRITE_ZEROES),
+		.secure_erase = vhost_has_feature(vq,
+						  VIRTIO_BLK_F_SECURE_ERASE),
 		.little_endian = vhost_is_little_endian(vq),
 	};
 

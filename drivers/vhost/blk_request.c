@@ -165,15 +165,48 @@ static u8 vhost_blk_check_rw(const struct vhost_blk_limits *lim,
 	return VIRTIO_BLK_S_OK;
 }
 
-static u8 vhost_blk_check_range(const struct vhost_blk_limits *lim, bool discard,
+/* What is enforced on the ranges of one type of request. */
+struct vhost_blk_range_limits {
+	bool acked;
+	u32 flags;			/* the ones that a range may have */
+	u32 max_sectors;		/* in a range; 0: as many as there are */
+	u32 max_seg;
+};
+
+static struct vhost_blk_range_limits
+vhost_blk_range_limits(const struct vhost_blk_limits *lim,
+		       enum vhost_blk_stat type)
+{
+	switch (type) {
+	case VHOST_BLK_STAT_DISCARD:
+		return (struct vhost_blk_range_limits) {
+			.acked = lim->discard,
+			.max_sectors = lim->max_discard_sectors,
+			.max_seg = lim->max_discard_seg,
+		};
+	case VHOST_BLK_STAT_SECURE_ERASE:
+		return (struct vhost_blk_range_limits) {
+			.acked = lim->secure_erase,
+			.max_sectors = lim->max_secure_erase_sectors,
+			.max_seg = lim->max_secure_erase_seg,
+		};
+	default:
+		return (struct vhost_blk_range_limits) {
+			.acked = lim->write_zeroes,
+			.flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+			.max_sectors = lim->max_write_zeroes_sectors,
+			.max_seg = lim->max_write_zeroes_seg,
+		};
+	}
+}
+
+static u8 vhost_blk_check_range(const struct vhost_blk_limits *lim,
+				const struct vhost_blk_range_limits *type,
 				u32 flags, const struct vhost_blk_range *range)
 {
-	u32 max_sectors = discard ? lim->max_discard_sectors :
-				    lim->max_write_zeroes_sectors;
-
-	if (flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP || (discard && flags))
+	if (flags & ~type->flags)
 		return VIRTIO_BLK_S_UNSUPP;
-	if (max_sectors && range->sectors > max_sectors)
+	if (type->max_sectors && range->sectors > type->max_sectors)
 		return VIRTIO_BLK_S_IOERR;
 	if (!vhost_blk_range_ok(lim, range->sector,
 				(u64)range->sectors << SECTOR_SHIFT))
@@ -182,31 +215,30 @@ static u8 vhost_blk_check_range(const struct vhost_blk_limits *lim, bool discard
 }
 
 /*
- * VIRTIO_BLK_T_DISCARD and _WRITE_ZEROES: virtio 1.3, 5.2.6.2. All ranges are
- * looked at before any is carried out. A flag that is not supported says more
- * than a range that is not valid, wherever it is.
+ * VIRTIO_BLK_T_DISCARD, _SECURE_ERASE and _WRITE_ZEROES: virtio 1.3, 5.2.6.2.
+ * All ranges are looked at before any is carried out. A flag that is not
+ * supported says more than a range that is not valid, wherever it is.
  */
 static u8 vhost_blk_parse_ranges(const struct vhost_blk_limits *lim,
 				 struct vhost_blk_cmd *cmd,
 				 struct vhost_blk_range *ranges)
 {
-	bool discard = cmd->type == VHOST_BLK_STAT_DISCARD;
-	u32 max_seg = discard ? lim->max_discard_seg :
-				lim->max_write_zeroes_seg;
+	const struct vhost_blk_range_limits type =
+		vhost_blk_range_limits(lim, cmd->type);
 	u64 nr = cmd->data.left / sizeof(struct virtio_blk_discard_write_zeroes);
 	u8 status = VIRTIO_BLK_S_OK;
 	u64 bytes = 0;
 	unsigned int i;
 
 	cmd->bytes = 0;
-	if (!(discard ? lim->discard : lim->write_zeroes))
+	if (!type.acked)
 		return VIRTIO_BLK_S_UNSUPP;
 	if (lim->read_only)
 		return VIRTIO_BLK_S_IOERR;
 	if (!nr ||
 	    cmd->data.left % sizeof(struct virtio_blk_discard_write_zeroes))
 		return VIRTIO_BLK_S_IOERR;
-	if (nr > max_seg)
+	if (nr > type.max_seg)
 		return VIRTIO_BLK_S_UNSUPP;
 
 	for (i = 0; i < nr; i++) {
@@ -224,7 +256,7 @@ static u8 vhost_blk_parse_ranges(const struct vhost_blk_limits *lim,
 			.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 		};
 		bytes += (u64)ranges[i].sectors << SECTOR_SHIFT;
-		this = vhost_blk_check_range(lim, discard, flags, &ranges[i]);
+		this = vhost_blk_check_range(lim, &type, flags, &ranges[i]);
 		if (this == VIRTIO_BLK_S_UNSUPP || status == VIRTIO_BLK_S_OK)
 			status = this;
 	}
@@ -253,6 +285,8 @@ static enum vhost_blk_stat vhost_blk_type(u32 type)
 		return VHOST_BLK_STAT_DISCARD;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		return VHOST_BLK_STAT_WRITE_ZEROES;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		return VHOST_BLK_STAT_SECURE_ERASE;
 	case VIRTIO_BLK_T_GET_ID:
 		return VHOST_BLK_STAT_GET_ID;
 	default:
@@ -294,6 +328,7 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 		return VIRTIO_BLK_S_OK;
 	case VHOST_BLK_STAT_DISCARD:
 	case VHOST_BLK_STAT_WRITE_ZEROES:
+	case VHOST_BLK_STAT_SECURE_ERASE:
 		return vhost_blk_parse_ranges(lim, cmd, ranges);
 	default:
 		return VIRTIO_BLK_S_UNSUPP;

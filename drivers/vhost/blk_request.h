@@ -11,7 +11,7 @@
 #include <linux/uio.h>
 #include <uapi/linux/vhost_blk.h>
 
-/* One range of a discard or write zeroes request, checked. */
+/* One range of a discard, secure erase or write zeroes request, checked. */
 struct vhost_blk_range {
 	u64 sector;
 	u32 sectors;
@@ -26,9 +26,12 @@ struct vhost_blk_limits {
 	u32 max_discard_seg;
 	u32 max_write_zeroes_sectors;
 	u32 max_write_zeroes_seg;
+	u32 max_secure_erase_sectors;
+	u32 max_secure_erase_seg;
 	bool read_only;
 	bool discard;			/* VIRTIO_BLK_F_DISCARD acked */
 	bool write_zeroes;		/* VIRTIO_BLK_F_WRITE_ZEROES acked */
+	bool secure_erase;		/* VIRTIO_BLK_F_SECURE_ERASE acked */
 	bool little_endian;
 };
 

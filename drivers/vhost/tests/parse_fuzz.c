@@ -90,9 +90,13 @@ static struct vhost_blk_limits limits_of(const struct fuzz_head *head)
 			le32toh(head->max_write_zeroes_sectors),
 		.max_write_zeroes_seg = head->flags & FUZZ_WRITE_ZEROES_SEG ?
 					FUZZ_MAX_RANGES : 0,
+		.max_secure_erase_sectors = le32toh(head->max_discard_sectors),
+		.max_secure_erase_seg = head->flags & FUZZ_DISCARD_SEG ?
+					FUZZ_MAX_RANGES : 0,
 		.read_only = head->flags & FUZZ_READ_ONLY,
 		.discard = head->flags & FUZZ_DISCARD,
 		.write_zeroes = head->flags & FUZZ_WRITE_ZEROES,
+		.secure_erase = head->flags & FUZZ_SECURE_ERASE,
 		.little_endian = head->flags & FUZZ_LITTLE_ENDIAN,
 	};
 }
@@ -106,12 +110,12 @@ static bool in_disk(const struct vhost_blk_limits *lim, u64 sector, u64 bytes)
 }
 
 /* What one range alone would get. */
-static u8 expect_range(const struct vhost_blk_limits *lim, bool discard,
+static u8 expect_range(const struct vhost_blk_limits *lim, bool zeroes,
 		       const struct virtio_blk_discard_write_zeroes *range)
 {
-	u32 max = discard ? lim->max_discard_sectors :
-			    lim->max_write_zeroes_sectors;
-	u32 known = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	u32 max = zeroes ? lim->max_write_zeroes_sectors :
+			   lim->max_discard_sectors;
+	u32 known = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 	u32 sectors = le32toh(range->num_sectors);
 
 	if (le32toh(range->flags) & ~known)
@@ -124,10 +128,11 @@ static u8 expect_range(const struct vhost_blk_limits *lim, bool discard,
 
 static void expect_ranges(const struct vhost_blk_limits *lim,
 			  const struct guest_chain *chain,
-			  const struct message *msg, struct expected *want)
+			  const struct message *msg, bool acked,
+			  struct expected *want)
 {
-	bool discard = want->type == VHOST_BLK_STAT_DISCARD;
-	u32 segs = discard ? lim->max_discard_seg : lim->max_write_zeroes_seg;
+	bool zeroes = want->type == VHOST_BLK_STAT_WRITE_ZEROES;
+	u32 segs = zeroes ? lim->max_write_zeroes_seg : lim->max_discard_seg;
 	u64 payload = chain->out_bytes - HDR;
 	unsigned int i;
 
@@ -135,7 +140,7 @@ static void expect_ranges(const struct vhost_blk_limits *lim,
 	want->unmap = le32toh(msg->range[0].flags) &
 		      VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 
-	if (!(discard ? lim->discard : lim->write_zeroes))
+	if (!acked)
 		want->status = VIRTIO_BLK_S_UNSUPP;
 	else if (lim->read_only || !payload || payload % RANGE)
 		want->status = VIRTIO_BLK_S_IOERR;
@@ -147,7 +152,7 @@ static void expect_ranges(const struct vhost_blk_limits *lim,
 		return;
 
 	for (i = 0; i < payload / RANGE; i++) {
-		u8 status = expect_range(lim, discard, &msg->range[i]);
+		u8 status = expect_range(lim, zeroes, &msg->range[i]);
 
 		want->bytes += 512ULL * le32toh(msg->range[i].num_sectors);
 		if (want->status != VIRTIO_BLK_S_UNSUPP &&
@@ -194,11 +199,15 @@ static struct expected expect(const struct vhost_blk_limits *lim,
 		return want;
 	case VIRTIO_BLK_T_DISCARD:
 		want.type = VHOST_BLK_STAT_DISCARD;
-		expect_ranges(lim, chain, msg, &want);
+		expect_ranges(lim, chain, msg, lim->discard, &want);
 		return want;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		want.type = VHOST_BLK_STAT_WRITE_ZEROES;
-		expect_ranges(lim, chain, msg, &want);
+		expect_ranges(lim, chain, msg, lim->write_zeroes, &want);
+		return want;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		want.type = VHOST_BLK_STAT_SECURE_ERASE;
+		expect_ranges(lim, chain, msg, lim->secure_erase, &want);
 		return want;
 	default:
 		want.status = VIRTIO_BLK_S_UNSUPP;

@@ -16,6 +16,7 @@
 #define FUZZ_DISCARD_SEG	(1U << 4)	/* max_discard_seg is 3, not 0 */
 #define FUZZ_WRITE_ZEROES_SEG	(1U << 5)
 #define FUZZ_ODD		(1U << 6)	/* buffers at odd addresses */
+#define FUZZ_SECURE_ERASE	(1U << 7)	/* with the limits of a discard */
 
 struct fuzz_head {
 	__le64 capacity;

@@ -9,7 +9,7 @@
 #include "parse_input.h"
 
 #define ALL	(FUZZ_DISCARD | FUZZ_WRITE_ZEROES | FUZZ_LITTLE_ENDIAN |	\
-		 FUZZ_DISCARD_SEG | FUZZ_WRITE_ZEROES_SEG)
+		 FUZZ_DISCARD_SEG | FUZZ_WRITE_ZEROES_SEG | FUZZ_SECURE_ERASE)
 #define MAX	8
 
 /* Sectors of the longest range; the disk is larger. */
@@ -64,6 +64,9 @@ static const struct seed seeds[] = {
 	{ "discard-too-long", VIRTIO_BLK_T_DISCARD,
 	  .range = { 8, RANGE_MAX + 1 }, .flags = ALL, .out_num = 2,
 	  .in_num = 1, .out = { 16, 16 }, .in = { 1 } },
+	{ "secure-erase", VIRTIO_BLK_T_SECURE_ERASE, .range = { 8, 16 },
+	  .flags = ALL, .out_num = 2, .in_num = 1, .out = { 16, 16 },
+	  .in = { 1 } },
 	{ "write-zeroes", VIRTIO_BLK_T_WRITE_ZEROES, .range = { 8, 16, 1 },
 	  .flags = ALL, .out_num = 2, .in_num = 1, .out = { 16, 16 },
 	  .in = { 1 } },

@@ -27,24 +27,29 @@
 #define LIMITS							\
 	.capacity = CAPACITY, .max_discard_sectors = 100,	\
 	.max_discard_seg = 1, .max_write_zeroes_sectors = 200,	\
-	.max_write_zeroes_seg = 1
+	.max_write_zeroes_seg = 1,				\
+	.max_secure_erase_sectors = 300, .max_secure_erase_seg = 1
 
 static const struct vhost_blk_limits disk = {
 	LIMITS, .block_size = 512, .discard = true, .write_zeroes = true,
+	.secure_erase = true,
 	.little_endian = true,
 };
 
 static const struct vhost_blk_limits disk_big_endian = {
 	LIMITS, .block_size = 512, .discard = true, .write_zeroes = true,
+	.secure_erase = true,
 };
 
 static const struct vhost_blk_limits disk_4k = {
 	LIMITS, .block_size = 4096, .discard = true, .write_zeroes = true,
+	.secure_erase = true,
 	.little_endian = true,
 };
 
 static const struct vhost_blk_limits disk_read_only = {
 	LIMITS, .block_size = 512, .discard = true, .write_zeroes = true,
+	.secure_erase = true,
 	.little_endian = true, .read_only = true,
 };
 
@@ -63,21 +68,23 @@ static const struct vhost_blk_limits disk_empty = {
 
 static const struct vhost_blk_limits disk_no_seg = {
 	.capacity = CAPACITY, .block_size = 512, .discard = true,
-	.write_zeroes = true, .little_endian = true,
+	.write_zeroes = true, .secure_erase = true, .little_endian = true,
 };
 
 /* Three ranges in a request, each within its limits. */
 static const struct vhost_blk_limits disk_3_ranges = {
 	.capacity = CAPACITY, .block_size = 512, .max_discard_sectors = 100,
 	.max_discard_seg = 3, .max_write_zeroes_sectors = 200,
-	.max_write_zeroes_seg = 3, .discard = true, .write_zeroes = true,
+	.max_write_zeroes_seg = 3, .max_secure_erase_sectors = 300,
+	.max_secure_erase_seg = 3, .secure_erase = true, .discard = true, .write_zeroes = true,
 	.little_endian = true,
 };
 
 /* Ranges are bounded by nothing but the capacity. */
 static const struct vhost_blk_limits disk_huge = {
 	.capacity = -1ULL, .block_size = 512, .max_discard_seg = 1,
-	.max_write_zeroes_seg = 1, .discard = true, .write_zeroes = true,
+	.max_write_zeroes_seg = 1, .max_secure_erase_seg = 1,
+	.secure_erase = true, .discard = true, .write_zeroes = true,
 	.little_endian = true,
 };
 
@@ -132,6 +139,7 @@ struct parse_case {
 #define T_GETID	.type = VIRTIO_BLK_T_GET_ID
 #define T_DISC	.type = VIRTIO_BLK_T_DISCARD
 #define T_ZERO	.type = VIRTIO_BLK_T_WRITE_ZEROES
+#define T_ERASE	.type = VIRTIO_BLK_T_SECURE_ERASE
 
 static const struct parse_case cases[] = {
 /* Plain requests as a stock driver builds them. */
@@ -145,6 +153,8 @@ static const struct parse_case cases[] = {
 	DONE(DISCARD, 8192, 1) },
 { "write_zeroes", T_ZERO, .range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1),
 	DONE(WRITE_ZEROES, 8192, 1) },
+{ "secure_erase", T_ERASE, .range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1),
+	DONE(SECURE_ERASE, 8192, 1) },
 
 /* C. Framing */
 { "c30_header_only", T_FLUSH, OUT(HDR), RECLAIM },
@@ -203,8 +213,6 @@ static const struct parse_case cases[] = {
 
 /* D. Types and ranges */
 { "d43_get_lifetime", .type = 10, OUT(HDR), IN(512, 1), UNSUPP(OTHER) },
-{ "d43_secure_erase", .type = VIRTIO_BLK_T_SECURE_ERASE, .range = { { 8, 16 } },
-	OUT(HDR, RANGE), IN(1), UNSUPP(OTHER) },
 { "d43_zone_append", .type = 15, OUT(HDR, 512), IN(8, 1), UNSUPP(OTHER) },
 { "d43_zone_report", .type = 16, OUT(HDR), IN(512, 1), UNSUPP(OTHER) },
 { "d43_all_ones", .type = -1U, OUT(HDR), IN(1), UNSUPP(OTHER) },
@@ -247,6 +255,12 @@ static const struct parse_case cases[] = {
 	OUT(HDR, RANGE), IN(1), DONE(DISCARD, 4096, 1) },
 { "d49_4k_write_zeroes_9_sectors", &disk_4k, T_ZERO, .range = { { 8, 9 } },
 	OUT(HDR, RANGE), IN(1), IOERR(WRITE_ZEROES) },
+{ "d49_4k_secure_erase_sector_4", &disk_4k, T_ERASE, .range = { { 4, 8 } },
+	OUT(HDR, RANGE), IN(1), IOERR(SECURE_ERASE) },
+{ "d49_4k_secure_erase_9_sectors", &disk_4k, T_ERASE, .range = { { 8, 9 } },
+	OUT(HDR, RANGE), IN(1), IOERR(SECURE_ERASE) },
+{ "d49_4k_secure_erase", &disk_4k, T_ERASE, .range = { { 8, 8 } },
+	OUT(HDR, RANGE), IN(1), DONE(SECURE_ERASE, 4096, 1) },
 { "d50_read_last_sector", T_IN, .sector = CAPACITY - 1, OUT(HDR), IN(512, 1),
 	DONE(READ, 512, 513) },
 { "d50_read_at_capacity", T_IN, .sector = CAPACITY, OUT(HDR), IN(512, 1),
@@ -299,6 +313,8 @@ static const struct parse_case cases[] = {
 	OUT(HDR, RANGE), IN(1), IOERR(DISCARD) },
 { "d52_read_only_write_zeroes", &disk_read_only, T_ZERO,
 	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), IOERR(WRITE_ZEROES) },
+{ "d52_read_only_secure_erase", &disk_read_only, T_ERASE,
+	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), IOERR(SECURE_ERASE) },
 { "d53_read_of_the_maximum", &disk_huge, T_IN, OUT(HDR), IN(MAX_BYTES, 1),
 	DONE(READ, MAX_BYTES, MAX_BYTES + 1) },
 { "d53_write_of_the_maximum", &disk_huge, T_OUT, OUT(HDR, MAX_BYTES), IN(1),
@@ -320,6 +336,9 @@ static const struct parse_case cases[] = {
 { "d54_write_zeroes_payload_24", T_ZERO, .range = { { 8, 16 } }, OUT(HDR, 24),
 	IN(1), IOERR(WRITE_ZEROES) },
 { "d54_range_writable", T_ZERO, OUT(HDR), IN(RANGE, 1), IOERR(WRITE_ZEROES) },
+{ "d54_secure_erase_payload_0", T_ERASE, OUT(HDR), IN(1), IOERR(SECURE_ERASE) },
+{ "d54_secure_erase_payload_17", T_ERASE, .range = { { 8, 16 } }, OUT(HDR, 17),
+	IN(1), IOERR(SECURE_ERASE) },
 { "d55_discard_2_segments", T_DISC, .range = { { 8, 16 }, { 32, 16 } },
 	OUT(HDR, RANGE, RANGE), IN(1), UNSUPP(DISCARD) },
 { "d55_write_zeroes_2_segments", T_ZERO, .range = { { 8, 16 }, { 32, 16 } },
@@ -340,6 +359,13 @@ static const struct parse_case cases[] = {
 		  .bytes = 32 * 512, .used = 1 } },
 { "d55_discard_4_of_3_segments", &disk_3_ranges, T_DISC,
 	.range = { { 8, 16 } }, OUT(HDR, 4 * RANGE), IN(1), UNSUPP(DISCARD) },
+{ "d55_secure_erase_2_segments", T_ERASE, .range = { { 8, 16 }, { 32, 16 } },
+	OUT(HDR, 2 * RANGE), IN(1), UNSUPP(SECURE_ERASE) },
+{ "d55_secure_erase_3_of_3_segments", &disk_3_ranges, T_ERASE,
+	.range = { { 8, 300 }, { 400, 0 }, { 500, 1 } }, OUT(HDR, 3 * RANGE),
+	IN(1), DONE(SECURE_ERASE, 301 * 512, 1) },
+{ "d55_secure_erase_0_segments_offered", &disk_no_seg, T_ERASE,
+	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), UNSUPP(SECURE_ERASE) },
 { "d56_last_range_too_long", &disk_3_ranges, T_DISC,
 	.range = { { 8, 16 }, { 32, 16 }, { 64, 101 } }, OUT(HDR, 3 * RANGE),
 	IN(1), IOERR(DISCARD) },
@@ -371,6 +397,16 @@ static const struct parse_case cases[] = {
 	OUT(HDR, RANGE), IN(1), DONE(WRITE_ZEROES, 200 * 512, 1) },
 { "d56_write_zeroes_201_sectors", T_ZERO, .range = { { 8, 201 } },
 	OUT(HDR, RANGE), IN(1), IOERR(WRITE_ZEROES) },
+{ "d56_secure_erase_300_sectors", T_ERASE, .range = { { 8, 300 } },
+	OUT(HDR, RANGE), IN(1), DONE(SECURE_ERASE, 300 * 512, 1) },
+{ "d56_secure_erase_301_sectors", T_ERASE, .range = { { 8, 301 } },
+	OUT(HDR, RANGE), IN(1), IOERR(SECURE_ERASE) },
+{ "d56_secure_erase_no_limit", &disk_huge, T_ERASE, .range = { { 8, -1U } },
+	OUT(HDR, RANGE), IN(1), DONE(SECURE_ERASE, LONGEST * 512, 1) },
+{ "d56_secure_erase_beyond_capacity", T_ERASE, .range = { { CAPACITY - 8, 9 } },
+	OUT(HDR, RANGE), IN(1), IOERR(SECURE_ERASE) },
+{ "d56_secure_erase_wraps", T_ERASE, .range = { { -1ULL, 2 } },
+	OUT(HDR, RANGE), IN(1), IOERR(SECURE_ERASE) },
 { "d56_discard_no_limit", &disk_huge, T_DISC, .range = { { 8, -1U } },
 	OUT(HDR, RANGE), IN(1), DONE(DISCARD, LONGEST * 512, 1) },
 { "d56_write_zeroes_no_limit", &disk_huge, T_ZERO, .range = { { 8, -1U } },
@@ -389,6 +425,11 @@ static const struct parse_case cases[] = {
 	IN(1), UNSUPP(DISCARD) },
 { "d57_discard_unknown_flag", T_DISC, .range = { { 8, 16, 2 } },
 	OUT(HDR, RANGE), IN(1), UNSUPP(DISCARD) },
+{ "d57_secure_erase_unmap", T_ERASE, .range = { { 8, 16, UNMAP } },
+	OUT(HDR, RANGE), IN(1), UNSUPP(SECURE_ERASE) },
+{ "d57_secure_erase_flag_in_the_last_range", &disk_3_ranges, T_ERASE,
+	.range = { { 8, 16 }, { -1ULL, 16 }, { 64, 1, 2 } },
+	OUT(HDR, 3 * RANGE), IN(1), UNSUPP(SECURE_ERASE) },
 { "d57_write_zeroes_unknown_flag", T_ZERO, .range = { { 8, 16, 2 } },
 	OUT(HDR, RANGE), IN(1), UNSUPP(WRITE_ZEROES) },
 { "d57_write_zeroes_unmap_and_unknown_flag", T_ZERO,
@@ -404,12 +445,18 @@ static const struct parse_case cases[] = {
 	IN(1), DONE(DISCARD, 0, 1) },
 { "d59_write_zeroes_0_sectors", T_ZERO, .range = { { 8, 0 } }, OUT(HDR, RANGE),
 	IN(1), DONE(WRITE_ZEROES, 0, 1) },
+{ "d59_secure_erase_0_sectors", T_ERASE, .range = { { 8, 0 } },
+	OUT(HDR, RANGE), IN(1), DONE(SECURE_ERASE, 0, 1) },
 { "d59_discard_0_sectors_beyond_capacity", T_DISC,
 	.range = { { CAPACITY + 1, 0 } }, OUT(HDR, RANGE), IN(1), IOERR(DISCARD) },
 { "d60_discard_not_negotiated", &disk_no_discard, T_DISC,
 	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), UNSUPP(DISCARD) },
 { "d60_discard_not_negotiated_bad_payload", &disk_no_discard, T_DISC,
 	OUT(HDR, 7), IN(1), UNSUPP(DISCARD) },
+{ "d60_secure_erase_not_negotiated", &disk_no_discard, T_ERASE,
+	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1), UNSUPP(SECURE_ERASE) },
+{ "d60_secure_erase_not_negotiated_bad_payload", &disk_no_discard, T_ERASE,
+	OUT(HDR, 7), IN(1), UNSUPP(SECURE_ERASE) },
 { "d60_write_zeroes_without_discard", &disk_no_discard, T_ZERO,
 	.range = { { 8, 16 } }, OUT(HDR, RANGE), IN(1),
 	DONE(WRITE_ZEROES, 8192, 1) },
@@ -464,6 +511,13 @@ static void put_range(struct message *msg, unsigned int i,
 	msg->range[i].flags = htole32(range->flags);
 }
 
+static bool is_range(enum vhost_blk_stat type)
+{
+	return type == VHOST_BLK_STAT_DISCARD ||
+	       type == VHOST_BLK_STAT_WRITE_ZEROES ||
+	       type == VHOST_BLK_STAT_SECURE_ERASE;
+}
+
 /* Hold what was made of @chain against @want. */
 static void check_ranges(const struct vhost_blk_cmd *cmd,
 			 const struct vhost_blk_range *ranges,
@@ -515,8 +569,7 @@ static void check_parse(const struct vhost_blk_limits *lim,
 			const struct result *want, u64 sector,
 			unsigned int faults, const struct range *want_ranges)
 {
-	bool range = want->type == VHOST_BLK_STAT_DISCARD ||
-		     want->type == VHOST_BLK_STAT_WRITE_ZEROES;
+	bool range = is_range(want->type);
 	struct iovec *iov = guest_iov(chain);
 	/* On the heap, for ASan to see who goes on behind them. */
 	struct vhost_blk_range *ranges = calloc(3, sizeof(*ranges));
@@ -565,10 +618,9 @@ static void run_case(const struct parse_case *test)
 	guest_fill(&chain, &msg, sizeof(msg));
 
 	check_parse(lim, &chain, &test->want,
-		    test->want.type == VHOST_BLK_STAT_DISCARD ||
-		    test->want.type == VHOST_BLK_STAT_WRITE_ZEROES ?
-		    test->range[0].sector : test->sector, test->faults,
-		    test->range);
+		    is_range(test->want.type) ? test->range[0].sector :
+						test->sector,
+		    test->faults, test->range);
 	guest_reset();
 }
 
@@ -686,7 +738,7 @@ static void e66_buffers_overlap(void)
 
 static void d43_every_other_type(void)
 {
-	static const u32 known[] = { 0, 1, 4, 5, 8, 11, 13 };
+	static const u32 known[] = { 0, 1, 4, 5, 8, 11, 13, 14 };
 	struct parse_case test = { OUT(HDR, RANGE), IN(512, 1), UNSUPP(OTHER) };
 	unsigned int i;
 	u32 type;
@@ -789,6 +841,9 @@ static void d57_every_flag(void)
 		test.want = (struct result) {
 			VHOST_BLK_STAT_DISCARD, VIRTIO_BLK_S_UNSUPP,
 		};
+		run_case(&test);
+		test.type = VIRTIO_BLK_T_SECURE_ERASE;
+		test.want.type = VHOST_BLK_STAT_SECURE_ERASE;
 		run_case(&test);
 		test.type = VIRTIO_BLK_T_WRITE_ZEROES;
 		test.want.type = VHOST_BLK_STAT_WRITE_ZEROES;
@@ -1007,6 +1062,7 @@ static void used_length(void)
 		{ VHOST_BLK_STAT_FLUSH, VIRTIO_BLK_S_OK, 0, 1, 0 },
 		{ VHOST_BLK_STAT_DISCARD, VIRTIO_BLK_S_OK, 512, 0, 1 },
 		{ VHOST_BLK_STAT_WRITE_ZEROES, VIRTIO_BLK_S_OK, 512, 512, 0 },
+		{ VHOST_BLK_STAT_SECURE_ERASE, VIRTIO_BLK_S_OK, 512, 0, 1 },
 		{ VHOST_BLK_STAT_OTHER, VIRTIO_BLK_S_UNSUPP, 0, 0, 0 },
 	};
 	unsigned int i;

@@ -56,7 +56,7 @@
  */
 #define VHOST_BLK_MAX_SEGMENTS		1022
 
-/* The most ranges one discard or write zeroes request may have. */
+/* The most ranges one discard, secure erase or write zeroes request may have. */
 #define VHOST_BLK_MAX_RANGES		64
 
 /**
@@ -85,6 +85,9 @@
  *	request is in flight any more, or -1.
  * @held_fd: With VHOST_BLK_BACKEND_HOLD_ERRORS an eventfd which is signalled for
  *	each request that is held; else zero.
+ * @max_secure_erase_sectors: As @max_discard_sectors, for
+ *	VIRTIO_BLK_T_SECURE_ERASE.
+ * @max_secure_erase_seg: As @max_discard_seg, for VIRTIO_BLK_T_SECURE_ERASE.
  * @reserved: Zero.
  */
 struct vhost_blk_backend {
@@ -99,7 +102,9 @@ struct vhost_blk_backend {
 	__u32 max_write_zeroes_seg;
 	__s32 stop_fd;
 	__s32 held_fd;
-	__u64 reserved[8];
+	__u32 max_secure_erase_sectors;
+	__u32 max_secure_erase_seg;
+	__u64 reserved[7];
 };
 
 /*
@@ -109,9 +114,9 @@ struct vhost_blk_backend {
 #define VHOST_BLK_BACKEND_READ_ONLY		(1U << 0)
 
 /*
- * Complete a write, discard or write zeroes request only when its effect is
- * stable, as if the driver had switched the write cache off (writeback = 0).
- * Implied when VIRTIO_BLK_F_FLUSH was not acked.
+ * Complete a write, discard, secure erase or write zeroes request only when its
+ * effect is stable, as if the driver had switched the write cache off
+ * (writeback = 0). Implied when VIRTIO_BLK_F_FLUSH was not acked.
  */
 #define VHOST_BLK_BACKEND_WRITE_THROUGH		(1U << 1)
 
@@ -256,8 +261,8 @@ struct vhost_blk_held {
  * @reserved: Zero.
  * @config: Returned: struct virtio_blk_config, little-endian, zeroes after
  *	@config_len: capacity, blk_size, topology, seg_max, num_queues and the
- *	discard and write zeroes limits which suit the device. The VMM may
- *	advertise less.
+ *	discard, write zeroes and secure erase limits which suit the device. The
+ *	VMM may advertise less.
  */
 struct vhost_blk_probe {
 	__u32 size;
@@ -298,6 +303,7 @@ enum vhost_blk_stat {
 	VHOST_BLK_STAT_DISCARD,
 	VHOST_BLK_STAT_WRITE_ZEROES,
 	VHOST_BLK_STAT_GET_ID,
+	VHOST_BLK_STAT_SECURE_ERASE,
 	/* A type that is unknown or not offered, or a header cut short. */
 	VHOST_BLK_STAT_OTHER,
 };
