@@ -290,6 +290,22 @@ TEST_F(control, f72_discard_that_the_disk_cannot)
 	EXPECT_EQ(0, vdev_set_backend(&self->b.dev, &be));
 }
 
+/* Whoever erases wants it gone: there is no flag to ignore that. */
+TEST_F(control, f72_secure_erase_that_the_disk_cannot)
+{
+	struct bench_opts opts = {
+		.dev.features_on = BIT64(VIRTIO_BLK_F_SECURE_ERASE),
+		.stopped = true,
+	};
+	struct vhost_blk_backend be;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(vdev_backend(&self->b.dev, &be, self->b.be.fd));
+	EXPECT_TRUE(invalid(&self->b.dev, &be));
+	be.flags = VHOST_BLK_BACKEND_DISCARD_IGNORE;
+	EXPECT_TRUE(invalid(&self->b.dev, &be));
+}
+
 /* Structures that end in memory which is not there. */
 TEST_F(control, f72_structures_cut_off)
 {

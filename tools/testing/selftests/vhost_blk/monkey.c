@@ -293,6 +293,8 @@ static void set_backend(struct monkey *m, bool stop)
 		be.max_discard_sectors = any_u64(m);
 	if (wild(m))
 		be.max_write_zeroes_seg = roll(m, 80);
+	if (wild(m))
+		be.max_secure_erase_seg = roll(m, 80);
 	vdev_ioctl(&m->b->dev, VHOST_BLK_SET_BACKEND, &be);
 }
 

@@ -31,7 +31,8 @@
 #define NR_TYPES	(VHOST_BLK_STAT_OTHER + 1)
 
 static const char * const type_names[NR_TYPES] = {
-	"read", "write", "flush", "discard", "write-zeroes", "get-id", "other",
+	"read", "write", "flush", "discard", "write-zeroes", "get-id",
+	"secure-erase", "other",
 };
 
 /* What became of the requests of a queue, as somebody tells it. */

@@ -588,6 +588,19 @@ TEST_F(requests, d60_feature_not_negotiated)
 	EXPECT_TRUE(backend_matches(&self->b.be, 0, 4096, 1));
 }
 
+/* Nothing is wrong with the request but that it was not negotiated. */
+TEST_F(requests, d60_secure_erase_not_negotiated)
+{
+	struct vhost_blk_stats st;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 4096, 1));
+	EXPECT_EQ(UNSUPP, one_range(&self->b, VIRTIO_BLK_T_SECURE_ERASE, 0, 8,
+				    0));
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, 4096, 1));
+	ASSERT_TRUE(vdev_stats(&self->b.dev, 0, &st));
+	EXPECT_EQ(1, st.failed[VHOST_BLK_STAT_SECURE_ERASE]);
+}
+
 TEST_F(requests, d61_get_id_of_any_length)
 {
 	static const uint32_t lengths[] = { 0, 1, 19, 20, 21, 4096 };

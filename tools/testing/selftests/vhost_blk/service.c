@@ -443,6 +443,10 @@ TEST_F(service, probe)
 	EXPECT_TRUE(probe.features & BIT64(VIRTIO_BLK_F_DISCARD));
 	EXPECT_TRUE(probe.features & BIT64(VIRTIO_BLK_F_WRITE_ZEROES));
 	EXPECT_FALSE(probe.features & BIT64(VIRTIO_BLK_F_RO));
+	/* The module can, but null_blk cannot. */
+	EXPECT_TRUE(features & BIT64(VIRTIO_BLK_F_SECURE_ERASE));
+	EXPECT_FALSE(probe.features & BIT64(VIRTIO_BLK_F_SECURE_ERASE));
+	EXPECT_EQ(0, config->max_secure_erase_seg);
 	EXPECT_EQ(self->b.be.sectors, config->capacity);
 	EXPECT_EQ(512, config->blk_size);
 	EXPECT_GT(config->num_queues, 0);

@@ -184,6 +184,8 @@ bool vdev_backend(struct vdev *dev, struct vhost_blk_backend *be, int fd)
 	be->max_discard_seg = 1;
 	be->max_write_zeroes_sectors = config->max_write_zeroes_sectors;
 	be->max_write_zeroes_seg = 1;
+	be->max_secure_erase_sectors = config->max_secure_erase_sectors;
+	be->max_secure_erase_seg = 1;
 	return true;
 }
 
