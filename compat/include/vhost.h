@@ -8,6 +8,7 @@
 #define _COMPAT_VHOST_H
 
 #include <linux/atomic.h>
+#include <linux/blkdev.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/irqbypass.h>
@@ -44,6 +45,34 @@
 #ifndef kzalloc_obj
 #define kzalloc_obj(object, flags) \
 	((typeof(object) *)kzalloc(sizeof(object), flags))
+#endif
+
+/*
+ * Until 6.9, "block: remove support for the host aware zone model", devices that
+ * need not know of their zones were zoned too.
+ */
+#ifdef COMPAT_BDEV_ZONED_MODEL
+#define bdev_is_zoned(bdev) (bdev_zoned_model(bdev) == BLK_ZONED_HM)
+#endif
+
+/*
+ * For drivers too, in kernels after 6.12; before, only the block layer asked
+ * which zones are conventional.
+ */
+#if defined(COMPAT_NO_BDEV_ZONE_IS_SEQ) && defined(CONFIG_BLK_DEV_ZONED)
+static inline bool bdev_zone_is_seq(struct block_device *bdev, sector_t sector)
+{
+	struct gendisk *disk = bdev->bd_disk;
+	unsigned long *conventional;
+	bool seq;
+
+	rcu_read_lock();
+	conventional = rcu_dereference(disk->conv_zones_bitmap);
+	seq = !conventional ||
+	      !test_bit(disk_zone_no(disk, sector), conventional);
+	rcu_read_unlock();
+	return seq;
+}
 #endif
 
 #ifndef COMPAT_REAL_VHOST_H

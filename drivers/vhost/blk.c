@@ -46,6 +46,8 @@
 	(1ULL << VIRTIO_BLK_F_DISCARD) |				\
 	(1ULL << VIRTIO_BLK_F_WRITE_ZEROES) |				\
 	(1ULL << VIRTIO_BLK_F_SECURE_ERASE) |				\
+	/* blk_zoned.c */						\
+	(1ULL << VIRTIO_BLK_F_ZONED) |					\
 	/* vhost_blk_fill_config(): only a description */		\
 	(1ULL << VIRTIO_BLK_F_TOPOLOGY) |				\
 	/* vhost_blk_start_queue(), VHOST_BLK_BACKEND_WRITE_THROUGH */	\
@@ -60,6 +62,10 @@
 	VHOST_BLK_BACKEND_DISCARD_IGNORE |				\
 	VHOST_BLK_BACKEND_NO_UNMAP |					\
 	VHOST_BLK_BACKEND_HOLD_ERRORS)
+
+/* Where in the configuration the zoned characteristics are: at its end. */
+#define VHOST_BLK_ZONED_OFFSET						\
+	offsetofend(struct virtio_blk_config, secure_erase_sector_alignment)
 
 static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 {
@@ -148,6 +154,7 @@ static void vhost_blk_release_disk(struct vhost_blk *blk)
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		cancel_delayed_work_sync(&blk->queues[i].poll_work);
 		flush_work(&blk->queues[i].orphan_work);
+		flush_work(&blk->queues[i].report_work);
 		vhost_blk_free_queue(&blk->queues[i]);
 	}
 
@@ -225,8 +232,6 @@ static int vhost_blk_start_queues(struct vhost_blk *blk)
 
 static int vhost_blk_check_bdev(struct block_device *bdev)
 {
-	if (bdev_is_zoned(bdev))
-		return -EOPNOTSUPP;
 	if (!bdev_nr_sectors(bdev))
 		return -ENXIO;
 	/* A block must not need more than a page: see blk_bio.c. */
@@ -279,6 +284,34 @@ static bool vhost_blk_max_seg_ok(u32 max_seg)
 	return max_seg && max_seg <= VHOST_BLK_MAX_RANGES;
 }
 
+/*
+ * Nobody can use a host-managed device who does not know that it is one. The
+ * legacy interface has no zones, and a discard no place on them.
+ */
+static int vhost_blk_check_zones(struct vhost_blk *blk,
+				 const struct vhost_blk_backend *backend,
+				 struct block_device *bdev)
+{
+	u64 zone_sectors = bdev_zone_sectors(bdev);
+
+	if (!bdev_is_zoned(bdev))
+		return vhost_blk_acked(blk, VIRTIO_BLK_F_ZONED) ? -EINVAL : 0;
+	if (!vhost_blk_acked(blk, VIRTIO_BLK_F_ZONED))
+		return -EOPNOTSUPP;
+	if (!vhost_blk_acked(blk, VIRTIO_F_VERSION_1) ||
+	    vhost_blk_acked(blk, VIRTIO_BLK_F_DISCARD) ||
+	    vhost_blk_acked(blk, VIRTIO_BLK_F_SECURE_ERASE))
+		return -EINVAL;
+	if (backend->max_append_sectors > vhost_blk_max_append(bdev))
+		return -EINVAL;
+	/* Whole zones, but for the last one of the device. */
+	if (!backend->capacity ||
+	    (backend->capacity & (zone_sectors - 1) &&
+	     backend->capacity != bdev_nr_sectors(bdev)))
+		return -EINVAL;
+	return 0;
+}
+
 /* May the VMM advertise what it says, and the driver use what it acked? */
 static int vhost_blk_check_backend(struct vhost_blk *blk,
 				   const struct vhost_blk_backend *backend,
@@ -300,7 +333,7 @@ static int vhost_blk_check_backend(struct vhost_blk *blk,
 	    (!vhost_blk_max_seg_ok(backend->max_secure_erase_seg) ||
 	     !bdev_max_secure_erase_sectors(bdev)))
 		return -EINVAL;
-	return 0;
+	return vhost_blk_check_zones(blk, backend, bdev);
 }
 
 static struct vhost_blk_disk *
@@ -355,6 +388,9 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 	disk->max_write_zeroes_seg = backend->max_write_zeroes_seg;
 	disk->max_secure_erase_sectors = backend->max_secure_erase_sectors;
 	disk->max_secure_erase_seg = backend->max_secure_erase_seg;
+	if (bdev_is_zoned(bdev))
+		disk->zone_sectors = bdev_zone_sectors(bdev);
+	disk->max_append_sectors = backend->max_append_sectors;
 	return disk;
 
 out_put_stop_ctx:
@@ -413,7 +449,7 @@ static long vhost_blk_set_backend(struct vhost_blk *blk,
 		return -EFAULT;
 	if (backend.size != sizeof(backend))
 		return -EINVAL;
-	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS ||
+	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS || backend.pad ||
 	    memchr_inv(backend.reserved, 0, sizeof(backend.reserved)))
 		return -EINVAL;
 	if (backend.held_fd && !(backend.flags & VHOST_BLK_BACKEND_HOLD_ERRORS))
@@ -481,8 +517,28 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 	}
 }
 
+/* What of the features suits the block device. */
+static u64 vhost_blk_probe_features(struct file *file,
+				    struct block_device *bdev)
+{
+	/* There is no size_max to describe: any size is taken. */
+	u64 features = VHOST_BLK_FEATURES & ~((1ULL << VIRTIO_BLK_F_RO) |
+					      (1ULL << VIRTIO_BLK_F_SIZE_MAX));
+
+	if (!(file->f_mode & FMODE_WRITE) || bdev_read_only(bdev))
+		features |= 1ULL << VIRTIO_BLK_F_RO;
+	if (!bdev_max_discard_sectors(bdev) || bdev_is_zoned(bdev))
+		features &= ~(1ULL << VIRTIO_BLK_F_DISCARD);
+	if (!bdev_max_secure_erase_sectors(bdev) || bdev_is_zoned(bdev))
+		features &= ~(1ULL << VIRTIO_BLK_F_SECURE_ERASE);
+	if (!bdev_is_zoned(bdev))
+		features &= ~(1ULL << VIRTIO_BLK_F_ZONED);
+	return features;
+}
+
 static long vhost_blk_probe_backend(struct vhost_blk_probe __user *argp)
 {
+	struct virtio_blk_zoned_characteristics zoned;
 	struct virtio_blk_config config = {};
 	struct vhost_blk_probe probe;
 	struct block_device *bdev;
@@ -498,22 +554,17 @@ static long vhost_blk_probe_backend(struct vhost_blk_probe __user *argp)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 
-	BUILD_BUG_ON(sizeof(config) > sizeof(probe.config));
-	vhost_blk_fill_config(bdev, &config);
 	memset(probe.config, 0, sizeof(probe.config));
+	vhost_blk_fill_config(bdev, &config);
+	BUILD_BUG_ON(sizeof(config) > sizeof(probe.config));
 	memcpy(probe.config, &config, sizeof(config));
-	probe.config_len = offsetofend(struct virtio_blk_config,
-				       secure_erase_sector_alignment);
-
-	/* There is no size_max to describe: any size is taken. */
-	probe.features = VHOST_BLK_FEATURES & ~((1ULL << VIRTIO_BLK_F_RO) |
-						(1ULL << VIRTIO_BLK_F_SIZE_MAX));
-	if (!(file->f_mode & FMODE_WRITE) || bdev_read_only(bdev))
-		probe.features |= 1ULL << VIRTIO_BLK_F_RO;
-	if (!bdev_max_discard_sectors(bdev))
-		probe.features &= ~(1ULL << VIRTIO_BLK_F_DISCARD);
-	if (!bdev_max_secure_erase_sectors(bdev))
-		probe.features &= ~(1ULL << VIRTIO_BLK_F_SECURE_ERASE);
+	probe.config_len = VHOST_BLK_ZONED_OFFSET;
+	if (bdev_is_zoned(bdev)) {
+		vhost_blk_fill_zoned(bdev, &zoned);
+		memcpy(probe.config + probe.config_len, &zoned, sizeof(zoned));
+		probe.config_len += sizeof(zoned);
+	}
+	probe.features = vhost_blk_probe_features(file, bdev);
 	fput(file);
 
 	return copy_to_user(argp, &probe, sizeof(probe)) ? -EFAULT : 0;
@@ -973,6 +1024,9 @@ static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 		[VHOST_BLK_STAT_WRITE_ZEROES] = "write-zeroes",
 		[VHOST_BLK_STAT_GET_ID] = "get-id",
 		[VHOST_BLK_STAT_SECURE_ERASE] = "secure-erase",
+		[VHOST_BLK_STAT_ZONE_REPORT] = "zone-report",
+		[VHOST_BLK_STAT_ZONE_APPEND] = "zone-append",
+		[VHOST_BLK_STAT_ZONE_MANAGE] = "zone-manage",
 		[VHOST_BLK_STAT_OTHER] = "other",
 	};
 	struct vhost_blk_stats stats = {};
@@ -1042,9 +1096,16 @@ static int __init vhost_blk_init(void)
 	vhost_blk_workqueue = alloc_workqueue("vhost_blk", WQ_UNBOUND, 0);
 	if (!vhost_blk_workqueue)
 		return -ENOMEM;
+	/* Apart: what it waits for must not delay what a killed worker left. */
+	vhost_blk_zone_workqueue = alloc_workqueue("vhost_blk_zone",
+						   WQ_UNBOUND, 0);
+	if (!vhost_blk_zone_workqueue) {
+		r = -ENOMEM;
+		goto out_destroy_workqueue;
+	}
 	r = vhost_blk_bio_init();
 	if (r)
-		goto out_destroy_workqueue;
+		goto out_destroy_zone_workqueue;
 	r = misc_register(&vhost_blk_misc);
 	if (r)
 		goto out_exit_bio;
@@ -1052,6 +1113,8 @@ static int __init vhost_blk_init(void)
 
 out_exit_bio:
 	vhost_blk_bio_exit();
+out_destroy_zone_workqueue:
+	destroy_workqueue(vhost_blk_zone_workqueue);
 out_destroy_workqueue:
 	destroy_workqueue(vhost_blk_workqueue);
 	return r;
@@ -1062,6 +1125,7 @@ static void __exit vhost_blk_exit(void)
 {
 	misc_deregister(&vhost_blk_misc);
 	vhost_blk_bio_exit();
+	destroy_workqueue(vhost_blk_zone_workqueue);
 	destroy_workqueue(vhost_blk_workqueue);
 }
 module_exit(vhost_blk_exit);

@@ -9,6 +9,7 @@
  *   blk_bio.c      carries it out with bios,
  *   blk_queue.c    writes its status and puts it into the used ring.
  *
+ * blk_zoned.c has what only zoned devices need.
  * blk_poll.c looks for work in the ring and at the device, if it shall.
  * blk.c is the device around it: open, ioctls, the disk, release.
  *
@@ -50,6 +51,16 @@
  */
 #define VHOST_BLK_PASS_JIFFIES	msecs_to_jiffies(10)
 
+/*
+ * Pages that one queue may have of the host's memory for data, 4 MiB of them. A
+ * request that can be done piece by piece then gets one page at a time, so that
+ * it goes on; on a zoned device, where some cannot, the queue takes no other.
+ */
+#define VHOST_BLK_BOUNCE_PAGES	1024U
+
+/* Memory of the guest's size and choice: charged, and not worth a warning. */
+#define VHOST_BLK_GFP		(GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
+
 /* Used entries that are published with one update of the used index. */
 #define VHOST_BLK_USED_BATCH	64U
 
@@ -72,6 +83,8 @@ struct vhost_blk_disk {
 	u32 max_write_zeroes_seg;
 	u32 max_secure_erase_sectors;
 	u32 max_secure_erase_seg;
+	u32 zone_sectors;		/* 0: not zoned */
+	u32 max_append_sectors;
 };
 
 /* One bio of a request. The bio is last: bio_alloc_bioset() pads in front. */
@@ -84,7 +97,8 @@ struct vhost_blk_bio {
  * A request is
  *   FREE       on vhost_blk_vq.free; virtqueue mutex
  *   PARSED     on the batch of one pass; that pass alone
- *   SUBMITTED  @pending bios with the block layer; only end_io may touch it
+ *   SUBMITTED  @pending bios with the block layer; only end_io may touch it; or
+ *              on vhost_blk_vq.reports, and then the work item's
  *   DONE       on vhost_blk_vq.done or .pass_done; whoever takes the list, with
  *              the virtqueue mutex, and then PARSED again (a large request's
  *              next window), FREE, or HELD
@@ -108,6 +122,8 @@ struct vhost_blk_req {
 	bool flushing;			/* data is done, the cache is not yet */
 	bool inline_busy;
 	bool polled;			/* on vhost_blk_vq.polled */
+	bool reporting;			/* asks what state zones are in */
+	bool each_zone;			/* resets all, one by one */
 	bool log_on;
 	u64 start;			/* ns, when it was taken off the ring */
 
@@ -118,6 +134,7 @@ struct vhost_blk_req {
 	u64 window;			/* bytes of the present window */
 	struct vhost_blk_cursor window_start;
 	struct iovec *iov;		/* a copy, if the ring's may not be used */
+	struct vhost_blk_zoned *zoned;	/* what zones need besides, or NULL */
 
 	struct vhost_log *log;		/* a copy, if data is to be logged */
 	u32 log_num;
@@ -173,6 +190,7 @@ struct vhost_blk_vq {
 	dev_t dev;			/* of the last disk, for trace events */
 	bool no_write_zeroes[2];	/* the device refused: without, with unmap */
 	unsigned int bounce_pages;	/* in use */
+	unsigned int max_bounce_pages;	/* for a further request to be taken */
 	struct list_head polled;	/* requests that must be polled for */
 	u64 polled_since;		/* ns, when the last of them was taken */
 	bool device_slow;		/* not worth polling for */
@@ -197,6 +215,8 @@ struct vhost_blk_vq {
 	struct vhost_work done_work;
 	struct work_struct orphan_work;	/* instead, with a dead worker */
 	struct delayed_work poll_work;	/* while @polled is not empty */
+	struct llist_head reports;	/* of zones, to be made */
+	struct work_struct report_work;
 };
 
 struct vhost_blk {
@@ -220,6 +240,7 @@ struct vhost_blk {
 
 /* blk_queue.c */
 extern struct workqueue_struct *vhost_blk_workqueue;
+extern struct workqueue_struct *vhost_blk_zone_workqueue;
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq);
 int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors);
 int vhost_blk_start_queue(struct vhost_blk_vq *bvq,
@@ -240,9 +261,25 @@ static inline unsigned int vhost_blk_in_flight(const struct vhost_blk_vq *bvq)
 	return READ_ONCE(bvq->in_flight[0]) + READ_ONCE(bvq->in_flight[1]);
 }
 
+/* Is there anything to be had for a further request? */
+static inline bool vhost_blk_has_room(const struct vhost_blk_vq *bvq)
+{
+	return bvq->free && bvq->bounce_pages < bvq->max_bounce_pages;
+}
+
 /* blk_bio.c */
 int vhost_blk_bio_init(void);
 void vhost_blk_bio_exit(void);
+struct bio *vhost_blk_add_inline_bio(struct vhost_blk_req *req, blk_opf_t opf,
+				     struct bio_vec *vecs, unsigned int nr);
+bool vhost_blk_fill_bio(struct vhost_blk_req *req, struct bio *bio,
+			size_t limit);
+bool vhost_blk_keep_iov(struct vhost_blk_req *req);
+bool vhost_blk_must_bounce(const struct vhost_blk_req *req);
+bool vhost_blk_build_or_fail(struct vhost_blk_req *req);
+bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status);
+bool vhost_blk_fail_request(struct vhost_blk_req *req, blk_status_t error,
+			    u8 status);
 bool vhost_blk_start_request(struct vhost_blk_req *req);
 bool vhost_blk_continue_request(struct vhost_blk_req *req);
 void vhost_blk_submit_request(struct vhost_blk_req *req);
@@ -261,5 +298,84 @@ void vhost_blk_learn_latency(struct vhost_blk_vq *bvq, u64 latency);
 bool vhost_blk_device_polls(struct block_device *bdev);
 void vhost_blk_mark_polled(struct vhost_blk_req *req);
 bool vhost_blk_unmark_polled(struct vhost_blk_req *req, blk_status_t error);
+
+/* blk_zoned.c */
+struct virtio_blk_zoned_characteristics;
+
+#ifdef CONFIG_BLK_DEV_ZONED
+u32 vhost_blk_max_append(struct block_device *bdev);
+void vhost_blk_fill_zoned(struct block_device *bdev,
+			  struct virtio_blk_zoned_characteristics *zoned);
+bool vhost_blk_zones_ok(const struct vhost_blk_req *req);
+bool vhost_blk_start_zone_request(struct vhost_blk_req *req);
+bool vhost_blk_build_zone_request(struct vhost_blk_req *req);
+bool vhost_blk_next_zone(struct vhost_blk_req *req);
+bool vhost_blk_put_append_sector(struct vhost_blk_req *req);
+void vhost_blk_queue_report(struct vhost_blk_req *req);
+void vhost_blk_handle_reports(struct work_struct *work);
+bool vhost_blk_end_report(struct vhost_blk_req *req);
+bool vhost_blk_fail_zoned(struct vhost_blk_req *req, blk_status_t error);
+void vhost_blk_put_zoned(struct vhost_blk_req *req);
+#else
+/* No block device is zoned: none of these is ever called. */
+static inline u32 vhost_blk_max_append(struct block_device *bdev)
+{
+	return 0;
+}
+
+static inline void
+vhost_blk_fill_zoned(struct block_device *bdev,
+		     struct virtio_blk_zoned_characteristics *zoned)
+{
+}
+
+static inline bool vhost_blk_zones_ok(const struct vhost_blk_req *req)
+{
+	return true;
+}
+
+static inline bool vhost_blk_start_zone_request(struct vhost_blk_req *req)
+{
+	return false;
+}
+
+static inline bool vhost_blk_build_zone_request(struct vhost_blk_req *req)
+{
+	return false;
+}
+
+static inline bool vhost_blk_next_zone(struct vhost_blk_req *req)
+{
+	return false;
+}
+
+static inline bool vhost_blk_put_append_sector(struct vhost_blk_req *req)
+{
+	return false;
+}
+
+static inline void vhost_blk_queue_report(struct vhost_blk_req *req)
+{
+}
+
+static inline void vhost_blk_handle_reports(struct work_struct *work)
+{
+}
+
+static inline bool vhost_blk_end_report(struct vhost_blk_req *req)
+{
+	return false;
+}
+
+static inline bool vhost_blk_fail_zoned(struct vhost_blk_req *req,
+					blk_status_t error)
+{
+	return false;
+}
+
+static inline void vhost_blk_put_zoned(struct vhost_blk_req *req)
+{
+}
+#endif
 
 #endif /* _VHOST_BLK_H */

@@ -26,18 +26,8 @@
  */
 #define VHOST_BLK_WINDOW	SZ_1M
 
-/*
- * Pages that bounce for one queue, 4 MiB of them. Beyond that a request gets one
- * page at a time, so that it goes on, but a driver of misaligned buffers cannot
- * have the host's memory.
- */
-#define VHOST_BLK_BOUNCE_PAGES	1024U
-
 /* Pages pinned by one call: what fits on the stack without hurting. */
 #define VHOST_BLK_PIN_BATCH	32U
-
-/* Memory of the guest's size and choice: charged, and not worth a warning. */
-#define VHOST_BLK_GFP		(GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
 
 static struct bio_set vhost_blk_bio_set;
 
@@ -74,30 +64,10 @@ static blk_opf_t vhost_blk_opf(const struct vhost_blk_req *req)
 	       (req->write_through ? REQ_FUA : 0);
 }
 
-/*
- * The next bio of a window, or NULL. Without memory a window ends early; since
- * the inline bio needs none, it has at least one bio.
- */
-static struct bio *vhost_blk_add_bio(struct vhost_blk_req *req, blk_opf_t opf,
-				     unsigned int nr_vecs)
+/* Gives a bio its place and makes it the last of the window. */
+static void vhost_blk_link_bio(struct vhost_blk_req *req, struct bio *bio)
 {
-	struct block_device *bdev = req->disk->bdev;
 	struct vhost_blk_bio *next;
-	struct bio *bio = NULL;
-
-	/* Waiting for a bio could mean to wait for one of this worker's. */
-	if (nr_vecs > VHOST_BLK_INLINE_VECS || req->inline_busy)
-		bio = bio_alloc_bioset(bdev, bio_max_segs(nr_vecs), opf,
-				       GFP_NOWAIT | __GFP_NOWARN,
-				       &vhost_blk_bio_set);
-	if (!bio) {
-		if (req->inline_busy)
-			return NULL;
-		req->inline_busy = true;
-		bio = &req->inline_bio.bio;
-		bio_init(bio, bdev, req->inline_vecs, VHOST_BLK_INLINE_VECS,
-			 opf);
-	}
 
 	bio->bi_iter.bi_sector = req->cmd.sector +
 				 ((req->done + req->window) >> SECTOR_SHIFT);
@@ -112,6 +82,39 @@ static struct bio *vhost_blk_add_bio(struct vhost_blk_req *req, blk_opf_t opf,
 		req->bios = next;
 	req->last_bio = next;
 	atomic_inc(&req->pending);
+}
+
+/* The bio that needs no memory, with @nr vectors. It must be free. */
+struct bio *vhost_blk_add_inline_bio(struct vhost_blk_req *req, blk_opf_t opf,
+				     struct bio_vec *vecs, unsigned int nr)
+{
+	struct bio *bio = &req->inline_bio.bio;
+
+	req->inline_busy = true;
+	bio_init(bio, req->disk->bdev, vecs, nr, opf);
+	vhost_blk_link_bio(req, bio);
+	return bio;
+}
+
+/*
+ * The next bio of a window, or NULL. Without memory a window ends early; since
+ * the inline bio needs none, it has at least one bio.
+ */
+static struct bio *vhost_blk_add_bio(struct vhost_blk_req *req, blk_opf_t opf,
+				     unsigned int nr_vecs)
+{
+	struct bio *bio = NULL;
+
+	/* Waiting for a bio could mean to wait for one of this worker's. */
+	if (nr_vecs > VHOST_BLK_INLINE_VECS || req->inline_busy)
+		bio = bio_alloc_bioset(req->disk->bdev, bio_max_segs(nr_vecs),
+				       opf, GFP_NOWAIT | __GFP_NOWARN,
+				       &vhost_blk_bio_set);
+	if (bio)
+		vhost_blk_link_bio(req, bio);
+	else if (!req->inline_busy)
+		bio = vhost_blk_add_inline_bio(req, opf, req->inline_vecs,
+					       VHOST_BLK_INLINE_VECS);
 	return bio;
 }
 
@@ -264,7 +267,7 @@ static size_t vhost_blk_add_pages(struct vhost_blk_req *req, struct bio *bio,
  * The ring's iovecs are gone with the next vhost_get_vq_desc(): keep those that
  * a further window, or the copy back of a bounced read, will need.
  */
-static bool vhost_blk_keep_iov(struct vhost_blk_req *req)
+bool vhost_blk_keep_iov(struct vhost_blk_req *req)
 {
 	struct vhost_blk_cursor *start = &req->window_start;
 	struct vhost_blk_cursor *data = &req->cmd.data;
@@ -315,8 +318,8 @@ static unsigned int vhost_blk_estimate_vecs(struct vhost_blk_req *req,
 }
 
 /* Fills one bio; false if there are no more pages to be had. */
-static bool vhost_blk_fill_bio(struct vhost_blk_req *req, struct bio *bio,
-			       size_t limit)
+bool vhost_blk_fill_bio(struct vhost_blk_req *req, struct bio *bio,
+			size_t limit)
 {
 	while (req->window < limit && bio->bi_vcnt < bio->bi_max_vecs) {
 		size_t added = vhost_blk_add_pages(req, bio,
@@ -412,6 +415,10 @@ static bool vhost_blk_build_range(struct vhost_blk_req *req)
 	struct bio *bio;
 	u32 beyond;
 
+	/* Zeroes are written to one zone at a time. */
+	if (req->disk->zone_sectors)
+		sectors = min(sectors, req->disk->zone_sectors -
+			      (sector & (req->disk->zone_sectors - 1)));
 	if (sectors < left) {
 		div_u64_rem(start + sector + sectors, granularity, &beyond);
 		if (beyond < sectors)
@@ -467,6 +474,9 @@ static bool vhost_blk_build(struct vhost_blk_req *req)
 
 	if (req->flushing)
 		return vhost_blk_build_flush(req);
+	if (req->cmd.type == VHOST_BLK_STAT_ZONE_APPEND ||
+	    req->cmd.type == VHOST_BLK_STAT_ZONE_MANAGE)
+		return vhost_blk_build_zone_request(req);
 	if (req->cmd.type == VHOST_BLK_STAT_WRITE_ZEROES &&
 	    !bdev_write_zeroes_sectors(req->disk->bdev))
 		req->zero_pages = true;
@@ -569,7 +579,7 @@ static u64 vhost_blk_range_bytes(const struct vhost_blk_req *req)
 }
 
 /* No further window: drop what only windows need. */
-static bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
+bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
 {
 	if (unlikely(req->iov)) {
 		kfree(req->iov);
@@ -580,12 +590,27 @@ static bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
 		kfree(req->ranges);
 		req->ranges = NULL;
 	}
+	if (unlikely(req->zoned))
+		vhost_blk_put_zoned(req);
 	req->cmd.status = status;
 	return false;
 }
 
+/*
+ * The same for one that the device failed. What it says about zones is for the
+ * driver alone: no other try will change it.
+ */
+bool vhost_blk_fail_request(struct vhost_blk_req *req, blk_status_t error,
+			    u8 status)
+{
+	if (req->error && (status == VIRTIO_BLK_S_IOERR ||
+			   status == VIRTIO_BLK_S_UNSUPP))
+		req->device_errno = -blk_status_to_errno(error);
+	return vhost_blk_end_request(req, status);
+}
+
 /* Builds a window; what does not come about fails as bios would have. */
-static bool vhost_blk_build_or_fail(struct vhost_blk_req *req)
+bool vhost_blk_build_or_fail(struct vhost_blk_req *req)
 {
 	u8 status = VIRTIO_BLK_S_IOERR;
 
@@ -624,7 +649,7 @@ static bool vhost_blk_start_ranges(struct vhost_blk_req *req)
  * What the device cannot address; and what it makes a checksum of, which a guest
  * that changes its buffer meanwhile would make wrong.
  */
-static bool vhost_blk_must_bounce(const struct vhost_blk_req *req)
+bool vhost_blk_must_bounce(const struct vhost_blk_req *req)
 {
 	struct block_device *bdev = req->disk->bdev;
 
@@ -652,10 +677,16 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	req->bounced = false;
 	req->zero_pages = false;
 	req->flushing = false;
+	req->reporting = false;
+	req->each_zone = false;
 
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_READ:
 	case VHOST_BLK_STAT_WRITE:
+		if (unlikely(req->disk->zone_sectors) &&
+		    !vhost_blk_zones_ok(req))
+			return vhost_blk_end_request(req,
+						     VIRTIO_BLK_S_ZONE_INVALID_CMD);
 		req->bounced = vhost_blk_must_bounce(req);
 		break;
 	case VHOST_BLK_STAT_FLUSH:
@@ -670,6 +701,10 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	case VHOST_BLK_STAT_WRITE_ZEROES:
 	case VHOST_BLK_STAT_SECURE_ERASE:
 		break;
+	case VHOST_BLK_STAT_ZONE_REPORT:
+	case VHOST_BLK_STAT_ZONE_APPEND:
+	case VHOST_BLK_STAT_ZONE_MANAGE:
+		return vhost_blk_start_zone_request(req);
 	default:
 		return false;
 	}
@@ -680,11 +715,16 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	return vhost_blk_start_windows(req);
 }
 
-/* FUA has no meaning for what is a range: make it stable afterwards. */
+/*
+ * FUA has no meaning for what is a range, and not every kernel takes it for an
+ * append: make these stable afterwards.
+ */
 static bool vhost_blk_needs_flush(const struct vhost_blk_req *req)
 {
-	return vhost_blk_is_range(req) && req->write_through &&
-	       !req->flushing && bdev_write_cache(req->disk->bdev);
+	return (vhost_blk_is_range(req) ||
+		req->cmd.type == VHOST_BLK_STAT_ZONE_APPEND) &&
+	       req->write_through && !req->flushing &&
+	       bdev_write_cache(req->disk->bdev);
 }
 
 /*
@@ -724,11 +764,16 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 {
 	blk_status_t error = (__force blk_status_t)req->error;
 
+	if (unlikely(req->reporting))
+		return vhost_blk_end_report(req);
 	if (vhost_blk_unmark_polled(req, error))
 		return vhost_blk_build_again(req);
 	if (!error && req->bounced && vhost_blk_is_read(req) &&
 	    !vhost_blk_copy_back(req))
 		error = BLK_STS_IOERR;
+	if (req->cmd.type == VHOST_BLK_STAT_ZONE_APPEND && !error &&
+	    !req->flushing)
+		req->cmd.sector = req->bios->bio.bi_iter.bi_sector;
 	vhost_blk_free_bios(req);
 
 	if (vhost_blk_refused_zeroing(req, error)) {
@@ -737,11 +782,11 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		req->zero_pages = true;
 		return vhost_blk_build_or_fail(req);
 	}
-	if (error) {
-		if (req->error)
-			req->device_errno = -blk_status_to_errno(error);
-		return vhost_blk_end_request(req, vhost_blk_status(error));
-	}
+	if (error && req->disk->zone_sectors)
+		return vhost_blk_fail_zoned(req, error);
+	if (error)
+		return vhost_blk_fail_request(req, error,
+					      vhost_blk_status(error));
 
 	req->done += req->window;
 	req->window = 0;
@@ -755,10 +800,18 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 		return vhost_blk_start_windows(req);
 	}
+	if (unlikely(req->each_zone) && vhost_blk_next_zone(req)) {
+		if (!vhost_blk_may_continue(req))
+			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+		return vhost_blk_build_or_fail(req);
+	}
 	if (vhost_blk_needs_flush(req)) {
 		req->flushing = true;
 		return vhost_blk_build_or_fail(req);
 	}
+	if (req->cmd.type == VHOST_BLK_STAT_ZONE_APPEND &&
+	    !vhost_blk_put_append_sector(req))
+		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 	return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
 }
 
@@ -773,6 +826,10 @@ void vhost_blk_submit_request(struct vhost_blk_req *req)
 {
 	struct vhost_blk_bio *next, *this;
 
+	if (unlikely(req->reporting)) {
+		vhost_blk_queue_report(req);
+		return;
+	}
 	trace_vhost_blk_submit(req);
 	for (this = req->bios; this; this = next) {
 		next = this->next;

@@ -84,7 +84,8 @@ static bool vhost_blk_found_work(struct vhost_blk_vq *bvq)
 
 	if (bvq->pass_done || !llist_empty(&bvq->done))
 		return true;
-	return bvq->free && !bvq->failed && vhost_vq_get_backend(vq) &&
+	return vhost_blk_has_room(bvq) && !bvq->failed &&
+	       vhost_vq_get_backend(vq) &&
 	       !vhost_vq_avail_empty(vq->dev, vq);
 }
 
@@ -260,19 +261,20 @@ bool vhost_blk_device_polls(struct block_device *bdev)
  * vhost_blk_mark_polled - let a request complete without an interrupt
  * @req: a request whose window was built
  *
- * Only what is one bio: the block layer polls for no part of a split one. Nor
+ * Not a write to a zoned device: refused and sent again, it would be behind the
+ * next one. And only what is one bio: the block layer polls for no part of a split one. Nor
  * does it merge this one with one that somebody else waits for. A device that
  * cannot take it at once refuses it, see vhost_blk_unmark_polled().
  */
 void vhost_blk_mark_polled(struct vhost_blk_req *req)
 {
 	struct vhost_blk_bio *this = req->bios;
-
 	struct vhost_blk_vq *bvq = req->bvq;
 
 	if (!req->disk->polls || !bvq->vq.busyloop_timeout ||
 	    bvq->device_slow || this->next ||
-	    req->window != req->cmd.bytes || req->write_through)
+	    req->window != req->cmd.bytes || req->write_through ||
+	    (req->disk->zone_sectors && req->cmd.type != VHOST_BLK_STAT_READ))
 		return;
 
 	this->bio.bi_opf |= REQ_POLLED | REQ_NOWAIT | REQ_NOMERGE;

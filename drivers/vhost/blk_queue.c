@@ -47,6 +47,7 @@ struct vhost_blk_pass {
 };
 
 struct workqueue_struct *vhost_blk_workqueue;
+struct workqueue_struct *vhost_blk_zone_workqueue;
 
 static void vhost_blk_fail_queue(struct vhost_blk_vq *bvq)
 {
@@ -166,9 +167,15 @@ static void vhost_blk_publish(struct vhost_blk_vq *bvq, bool added)
 /* How much of its data in guest memory a request may have changed. */
 static u64 vhost_blk_dirtied(const struct vhost_blk_req *req)
 {
-	if (req->cmd.type == VHOST_BLK_STAT_READ)
+	switch (req->cmd.type) {
+	case VHOST_BLK_STAT_READ:
 		return req->done + req->window;
-	return req->cmd.bytes;
+	case VHOST_BLK_STAT_ZONE_APPEND:
+		/* The sector ends where the status begins. */
+		return req->cmd.in_bytes;
+	default:
+		return req->cmd.bytes;
+	}
 }
 
 static void vhost_blk_log(struct vhost_blk_req *req)
@@ -337,6 +344,9 @@ static struct vhost_blk_limits vhost_blk_limits(struct vhost_blk_vq *bvq,
 						  VIRTIO_BLK_F_WRITE_ZEROES),
 		.secure_erase = vhost_has_feature(vq,
 						  VIRTIO_BLK_F_SECURE_ERASE),
+		.zone_sectors = disk->zone_sectors,
+		.max_append_sectors = disk->max_append_sectors,
+		.write_granularity = bdev_zone_write_granularity(disk->bdev),
 		.little_endian = vhost_is_little_endian(vq),
 	};
 
@@ -352,14 +362,23 @@ static struct vhost_blk_limits vhost_blk_limits(struct vhost_blk_vq *bvq,
 static unsigned int vhost_blk_nr_log(const struct vhost_blk_cmd *cmd,
 				     const struct vhost_log *log)
 {
+	u64 len = 0, bytes = cmd->bytes;
 	unsigned int nr = 0;
-	u64 len = 0;
 
-	if (cmd->status != VIRTIO_BLK_S_OK ||
-	    (cmd->type != VHOST_BLK_STAT_READ &&
-	     cmd->type != VHOST_BLK_STAT_GET_ID))
+	if (cmd->status != VIRTIO_BLK_S_OK)
 		return 0;
-	while (len < cmd->bytes)
+	switch (cmd->type) {
+	case VHOST_BLK_STAT_ZONE_APPEND:
+		bytes = cmd->in_bytes;
+		break;
+	case VHOST_BLK_STAT_READ:
+	case VHOST_BLK_STAT_GET_ID:
+	case VHOST_BLK_STAT_ZONE_REPORT:
+		break;
+	default:
+		return 0;
+	}
+	while (len < bytes)
 		len += log[nr++].len;
 	return nr;
 }
@@ -477,7 +496,8 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 static bool vhost_blk_may_take(const struct vhost_blk_vq *bvq,
 			       const struct vhost_blk_pass *pass)
 {
-	return !bvq->failed && bvq->free && pass->reqs < VHOST_BLK_WEIGHT &&
+	return !bvq->failed && vhost_blk_has_room(bvq) &&
+	       pass->reqs < VHOST_BLK_WEIGHT &&
 	       pass->bytes < VHOST_BLK_BYTE_WEIGHT &&
 	       time_before_eq(jiffies, pass->end);
 }
@@ -788,6 +808,8 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	bvq->poll_ns = 0;
 	bvq->idle_since = 0;
 	bvq->device_slow = false;
+	bvq->max_bounce_pages = disk->zone_sectors ? VHOST_BLK_BOUNCE_PAGES :
+						     UINT_MAX;
 	bvq->active = true;
 	atomic_inc(&bvq->blk->active);
 	return 0;
@@ -838,4 +860,6 @@ void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
 	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
 	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
 	INIT_DELAYED_WORK(&bvq->poll_work, vhost_blk_poll_late);
+	init_llist_head(&bvq->reports);
+	INIT_WORK(&bvq->report_work, vhost_blk_handle_reports);
 }

@@ -270,10 +270,78 @@ static u8 vhost_blk_parse_ranges(const struct vhost_blk_limits *lim,
 	return VIRTIO_BLK_S_OK;
 }
 
+/* The first sector of a zone; it may be any type of zone. */
+static bool vhost_blk_zone_ok(const struct vhost_blk_limits *lim, u64 sector)
+{
+	return sector < lim->capacity && !(sector & (lim->zone_sectors - 1));
+}
+
+/* VIRTIO_BLK_T_ZONE_APPEND: what is written ends with the sector, a le64. */
+static u8 vhost_blk_parse_append(const struct vhost_blk_limits *lim,
+				 const struct iovec *in,
+				 struct vhost_blk_cmd *cmd)
+{
+	cmd->bytes = 0;
+	if (!lim->zone_sectors || !lim->max_append_sectors)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (lim->read_only)
+		return VIRTIO_BLK_S_IOERR;
+	if (cmd->in_bytes < sizeof(__le64) || !cmd->data.left ||
+	    !vhost_blk_zone_ok(lim, cmd->sector))
+		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
+	if (cmd->data.left & (lim->block_size - 1))
+		return VIRTIO_BLK_S_IOERR;
+	if (cmd->data.left & (lim->write_granularity - 1))
+		return VIRTIO_BLK_S_ZONE_UNALIGNED_WP;
+	if (cmd->data.left >> SECTOR_SHIFT > lim->max_append_sectors)
+		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
+
+	cmd->bytes = cmd->data.left;
+	cmd->append = (struct vhost_blk_cursor) {
+		.iov = in, .left = cmd->in_bytes,
+	};
+	vhost_blk_cursor_skip(&cmd->append, cmd->in_bytes - sizeof(__le64));
+	return VIRTIO_BLK_S_OK;
+}
+
+/* VIRTIO_BLK_T_ZONE_REPORT: a header, and what zones there is room for. */
+static u8 vhost_blk_parse_report(const struct vhost_blk_limits *lim,
+				 const struct iovec *in,
+				 struct vhost_blk_cmd *cmd)
+{
+	const u64 header = sizeof(struct virtio_blk_zone_report);
+	const u64 zone = sizeof(struct virtio_blk_zone_descriptor);
+
+	if (!lim->zone_sectors)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (cmd->in_bytes < header || cmd->sector >= lim->capacity)
+		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
+
+	cmd->bytes = min_t(u64, (cmd->in_bytes - header) / zone,
+			   VHOST_BLK_MAX_REPORT) * zone + header;
+	cmd->data = (struct vhost_blk_cursor) {
+		.iov = in, .left = cmd->bytes,
+	};
+	return VIRTIO_BLK_S_OK;
+}
+
+/* The requests that are for one zone, or for all of them. */
+static u8 vhost_blk_check_zone_op(const struct vhost_blk_limits *lim,
+				  const struct vhost_blk_cmd *cmd)
+{
+	if (!lim->zone_sectors)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (lim->read_only)
+		return VIRTIO_BLK_S_IOERR;
+	if (cmd->zone_op != VIRTIO_BLK_T_ZONE_RESET_ALL &&
+	    !vhost_blk_zone_ok(lim, cmd->sector))
+		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
+	return VIRTIO_BLK_S_OK;
+}
+
 static enum vhost_blk_stat vhost_blk_type(u32 type)
 {
-	/* A legacy driver's barrier bit never promised anything: ignore it. */
-	switch (type & ~VIRTIO_BLK_T_BARRIER) {
+	switch (type) {
 	case VIRTIO_BLK_T_IN:
 		return VHOST_BLK_STAT_READ;
 	case VIRTIO_BLK_T_OUT:
@@ -287,6 +355,16 @@ static enum vhost_blk_stat vhost_blk_type(u32 type)
 		return VHOST_BLK_STAT_WRITE_ZEROES;
 	case VIRTIO_BLK_T_SECURE_ERASE:
 		return VHOST_BLK_STAT_SECURE_ERASE;
+	case VIRTIO_BLK_T_ZONE_REPORT:
+		return VHOST_BLK_STAT_ZONE_REPORT;
+	case VIRTIO_BLK_T_ZONE_APPEND:
+		return VHOST_BLK_STAT_ZONE_APPEND;
+	case VIRTIO_BLK_T_ZONE_OPEN:
+	case VIRTIO_BLK_T_ZONE_CLOSE:
+	case VIRTIO_BLK_T_ZONE_FINISH:
+	case VIRTIO_BLK_T_ZONE_RESET:
+	case VIRTIO_BLK_T_ZONE_RESET_ALL:
+		return VHOST_BLK_STAT_ZONE_MANAGE;
 	case VIRTIO_BLK_T_GET_ID:
 		return VHOST_BLK_STAT_GET_ID;
 	default:
@@ -300,13 +378,16 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 			      struct vhost_blk_range *ranges)
 {
 	struct virtio_blk_outhdr hdr;
+	u32 type;
 
 	if (out_bytes < sizeof(hdr) ||
 	    !vhost_blk_copy_from_guest(&cmd->data, &hdr, sizeof(hdr)))
 		return VIRTIO_BLK_S_IOERR;
 
-	cmd->type = vhost_blk_type(__virtio32_to_cpu(lim->little_endian,
-						     hdr.type));
+	/* A legacy driver's barrier bit never promised anything: ignore it. */
+	type = __virtio32_to_cpu(lim->little_endian, hdr.type) &
+	       ~VIRTIO_BLK_T_BARRIER;
+	cmd->type = vhost_blk_type(type);
 	cmd->sector = __virtio64_to_cpu(lim->little_endian, hdr.sector);
 
 	switch (cmd->type) {
@@ -330,6 +411,13 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 	case VHOST_BLK_STAT_WRITE_ZEROES:
 	case VHOST_BLK_STAT_SECURE_ERASE:
 		return vhost_blk_parse_ranges(lim, cmd, ranges);
+	case VHOST_BLK_STAT_ZONE_REPORT:
+		return vhost_blk_parse_report(lim, in, cmd);
+	case VHOST_BLK_STAT_ZONE_APPEND:
+		return vhost_blk_parse_append(lim, in, cmd);
+	case VHOST_BLK_STAT_ZONE_MANAGE:
+		cmd->zone_op = type;
+		return vhost_blk_check_zone_op(lim, cmd);
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
@@ -379,6 +467,10 @@ u8 vhost_blk_status(blk_status_t error)
 		return VIRTIO_BLK_S_OK;
 	case BLK_STS_NOTSUPP:
 		return VIRTIO_BLK_S_UNSUPP;
+	case BLK_STS_ZONE_OPEN_RESOURCE:
+		return VIRTIO_BLK_S_ZONE_OPEN_RESOURCE;
+	case BLK_STS_ZONE_ACTIVE_RESOURCE:
+		return VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE;
 	default:
 		return VIRTIO_BLK_S_IOERR;
 	}
@@ -401,7 +493,10 @@ u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd)
 	if (cmd->status != VIRTIO_BLK_S_OK)
 		return 0;
 	if (cmd->type == VHOST_BLK_STAT_READ ||
-	    cmd->type == VHOST_BLK_STAT_GET_ID)
+	    cmd->type == VHOST_BLK_STAT_GET_ID ||
+	    cmd->type == VHOST_BLK_STAT_ZONE_REPORT)
 		written = cmd->bytes;
+	else if (cmd->type == VHOST_BLK_STAT_ZONE_APPEND)
+		written = sizeof(__le64);
 	return written == cmd->in_bytes ? written + 1 : 0;
 }

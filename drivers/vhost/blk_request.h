@@ -28,6 +28,9 @@ struct vhost_blk_limits {
 	u32 max_write_zeroes_seg;
 	u32 max_secure_erase_sectors;
 	u32 max_secure_erase_seg;
+	u32 zone_sectors;		/* a power of two; 0: no zones */
+	u32 max_append_sectors;
+	u32 write_granularity;		/* bytes, a power of two */
 	bool read_only;
 	bool discard;			/* VIRTIO_BLK_F_DISCARD acked */
 	bool write_zeroes;		/* VIRTIO_BLK_F_WRITE_ZEROES acked */
@@ -53,6 +56,8 @@ struct vhost_blk_cmd {
 	u64 in_bytes;			/* writable bytes before the status */
 	struct vhost_blk_cursor data;	/* what to read from or write to */
 	u8 __user *status_addr;
+	u32 zone_op;			/* VIRTIO_BLK_T_ZONE_* */
+	struct vhost_blk_cursor append;	/* where to say what was appended to */
 };
 
 size_t vhost_blk_cursor_peek(struct vhost_blk_cursor *cur, void __user **addr);
@@ -63,6 +68,12 @@ bool vhost_blk_copy_from_guest(struct vhost_blk_cursor *cur, void *to,
 bool vhost_blk_copy_to_guest(struct vhost_blk_cursor *cur, const void *from,
 			     size_t bytes);
 bool vhost_blk_is_aligned(struct vhost_blk_cursor cur, unsigned long mask);
+
+/*
+ * The most zones that one report tells of: what 64 KiB hold. A driver asks again
+ * for those after them.
+ */
+#define VHOST_BLK_MAX_REPORT	1023
 
 bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 			   const struct iovec *iov, unsigned int out_num,

@@ -93,6 +93,10 @@ static struct vhost_blk_limits limits_of(const struct fuzz_head *head)
 		.max_secure_erase_sectors = le32toh(head->max_discard_sectors),
 		.max_secure_erase_seg = head->flags & FUZZ_DISCARD_SEG ?
 					FUZZ_MAX_RANGES : 0,
+		.zone_sectors = head->zone_shift % 32 ?
+				1U << head->zone_shift % 32 : 0,
+		.max_append_sectors = le32toh(head->max_append_sectors),
+		.write_granularity = 512U << head->granularity_shift % 8,
 		.read_only = head->flags & FUZZ_READ_ONLY,
 		.discard = head->flags & FUZZ_DISCARD,
 		.write_zeroes = head->flags & FUZZ_WRITE_ZEROES,
@@ -161,6 +165,56 @@ static void expect_ranges(const struct vhost_blk_limits *lim,
 	}
 }
 
+static bool is_zone_start(const struct vhost_blk_limits *lim, u64 sector)
+{
+	return sector < lim->capacity && sector % lim->zone_sectors == 0;
+}
+
+static void expect_append(const struct vhost_blk_limits *lim,
+			  const struct guest_chain *chain, struct expected *want)
+{
+	u64 bytes = chain->out_bytes - HDR;
+
+	if (!lim->zone_sectors || !lim->max_append_sectors)
+		want->status = VIRTIO_BLK_S_UNSUPP;
+	else if (lim->read_only)
+		want->status = VIRTIO_BLK_S_IOERR;
+	else if (!bytes || chain->in_bytes < 9 ||
+		 !is_zone_start(lim, want->sector))
+		want->status = VIRTIO_BLK_S_ZONE_INVALID_CMD;
+	else if (bytes % lim->block_size)
+		want->status = VIRTIO_BLK_S_IOERR;
+	else if (bytes % lim->write_granularity)
+		want->status = VIRTIO_BLK_S_ZONE_UNALIGNED_WP;
+	else if (bytes > 512ULL * lim->max_append_sectors)
+		want->status = VIRTIO_BLK_S_ZONE_INVALID_CMD;
+	want->bytes = bytes;
+}
+
+static void expect_report(const struct vhost_blk_limits *lim,
+			  const struct guest_chain *chain, struct expected *want)
+{
+	u64 bytes = (chain->in_bytes - 1) / 64 * 64;
+
+	if (!lim->zone_sectors)
+		want->status = VIRTIO_BLK_S_UNSUPP;
+	else if (!bytes || want->sector >= lim->capacity)
+		want->status = VIRTIO_BLK_S_ZONE_INVALID_CMD;
+	want->bytes = bytes > 65536 ? 65536 : bytes;
+}
+
+static void expect_zone_op(const struct vhost_blk_limits *lim, bool all,
+			   struct expected *want)
+{
+	want->type = VHOST_BLK_STAT_ZONE_MANAGE;
+	if (!lim->zone_sectors)
+		want->status = VIRTIO_BLK_S_UNSUPP;
+	else if (lim->read_only)
+		want->status = VIRTIO_BLK_S_IOERR;
+	else if (!all && !is_zone_start(lim, want->sector))
+		want->status = VIRTIO_BLK_S_ZONE_INVALID_CMD;
+}
+
 static struct expected expect(const struct vhost_blk_limits *lim,
 			      const struct guest_chain *chain,
 			      const struct message *msg)
@@ -209,6 +263,23 @@ static struct expected expect(const struct vhost_blk_limits *lim,
 		want.type = VHOST_BLK_STAT_SECURE_ERASE;
 		expect_ranges(lim, chain, msg, lim->secure_erase, &want);
 		return want;
+	case VIRTIO_BLK_T_ZONE_APPEND:
+		want.type = VHOST_BLK_STAT_ZONE_APPEND;
+		expect_append(lim, chain, &want);
+		return want;
+	case VIRTIO_BLK_T_ZONE_REPORT:
+		want.type = VHOST_BLK_STAT_ZONE_REPORT;
+		expect_report(lim, chain, &want);
+		return want;
+	case VIRTIO_BLK_T_ZONE_OPEN:
+	case VIRTIO_BLK_T_ZONE_CLOSE:
+	case VIRTIO_BLK_T_ZONE_FINISH:
+	case VIRTIO_BLK_T_ZONE_RESET:
+		expect_zone_op(lim, false, &want);
+		return want;
+	case VIRTIO_BLK_T_ZONE_RESET_ALL:
+		expect_zone_op(lim, true, &want);
+		return want;
 	default:
 		want.status = VIRTIO_BLK_S_UNSUPP;
 		return want;
@@ -226,8 +297,11 @@ static u64 expect_used(const struct vhost_blk_cmd *cmd,
 	u64 data = 0;
 
 	if (cmd->type == VHOST_BLK_STAT_READ ||
-	    cmd->type == VHOST_BLK_STAT_GET_ID)
+	    cmd->type == VHOST_BLK_STAT_GET_ID ||
+	    cmd->type == VHOST_BLK_STAT_ZONE_REPORT)
 		data = cmd->bytes;
+	if (cmd->type == VHOST_BLK_STAT_ZONE_APPEND)
+		data = 8;
 	if (cmd->status != VIRTIO_BLK_S_OK || data + 1 != chain->in_bytes)
 		return 0;
 	return chain->in_bytes;
@@ -310,6 +384,10 @@ static void check_data(const struct vhost_blk_cmd *cmd,
 		       const struct message *msg)
 {
 	switch (cmd->type) {
+	case VHOST_BLK_STAT_ZONE_APPEND:
+		must(guest_covered(cmd->append, chain->iov + chain->out_num,
+				   chain->in_num, chain->in_bytes - 9, 8));
+		fallthrough;
 	case VHOST_BLK_STAT_WRITE:
 		must(cmd->data.left == cmd->bytes);
 		check_cursor(cmd->data, chain->iov, chain->out_num, HDR);
@@ -321,6 +399,11 @@ static void check_data(const struct vhost_blk_cmd *cmd,
 		check_cursor(cmd->data, chain->iov + chain->out_num,
 			     chain->in_num, 0);
 		check_read_data(cmd, chain);
+		break;
+	case VHOST_BLK_STAT_ZONE_REPORT:
+		must(cmd->data.left == cmd->bytes);
+		check_cursor(cmd->data, chain->iov + chain->out_num,
+			     chain->in_num, 0);
 		break;
 	default:
 		break;

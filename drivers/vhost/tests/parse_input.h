@@ -26,6 +26,9 @@ struct fuzz_head {
 	u8 block_shift;			/* a block is 512 << block_shift % 8 */
 	u8 out_num;			/* modulo FUZZ_MAX_BUFFERS */
 	u8 in_num;			/* modulo FUZZ_MAX_BUFFERS */
+	u8 zone_shift;			/* modulo 32; 0: no zones */
+	u8 granularity_shift;		/* 512 << granularity_shift % 8 */
+	__le32 max_append_sectors;
 } __packed;
 
 #define FUZZ_MAX_BUFFERS	64

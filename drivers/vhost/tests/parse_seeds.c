@@ -24,6 +24,7 @@ struct seed {
 		u32 sectors, flags;
 	} range;
 	u8 flags;
+	u8 zone_shift;
 	u8 block_shift;
 	u8 out_num;
 	u8 in_num;
@@ -67,6 +68,21 @@ static const struct seed seeds[] = {
 	{ "secure-erase", VIRTIO_BLK_T_SECURE_ERASE, .range = { 8, 16 },
 	  .flags = ALL, .out_num = 2, .in_num = 1, .out = { 16, 16 },
 	  .in = { 1 } },
+	{ "zone-append", VIRTIO_BLK_T_ZONE_APPEND, 1 << 12, .flags = ALL,
+	  .zone_shift = 12, .out_num = 2, .in_num = 2, .out = { 16, 4096 },
+	  .in = { 8, 1 } },
+	{ "zone-append-in-pieces", VIRTIO_BLK_T_ZONE_APPEND, .flags = ALL,
+	  .zone_shift = 12, .out_num = 2, .in_num = 4, .out = { 16, 4096 },
+	  .in = { 20, 1, 0, 8 } },
+	{ "zone-report", VIRTIO_BLK_T_ZONE_REPORT, 99, .flags = ALL,
+	  .zone_shift = 12, .out_num = 1, .in_num = 2, .out = { 16 },
+	  .in = { 512, 1 } },
+	{ "zone-open", VIRTIO_BLK_T_ZONE_OPEN, 1 << 12, .flags = ALL,
+	  .zone_shift = 12, .out_num = 1, .in_num = 1, .out = { 16 },
+	  .in = { 1 } },
+	{ "zone-reset-all", VIRTIO_BLK_T_ZONE_RESET_ALL, 3, .flags = ALL,
+	  .zone_shift = 12, .out_num = 1, .in_num = 1, .out = { 16 },
+	  .in = { 1 } },
 	{ "write-zeroes", VIRTIO_BLK_T_WRITE_ZEROES, .range = { 8, 16, 1 },
 	  .flags = ALL, .out_num = 2, .in_num = 1, .out = { 16, 16 },
 	  .in = { 1 } },
@@ -99,6 +115,9 @@ static void write_seed(FILE *file, const struct seed *seed)
 		.block_shift = seed->block_shift,
 		.out_num = seed->out_num,
 		.in_num = seed->in_num,
+		.zone_shift = seed->zone_shift,
+		.granularity_shift = 3,
+		.max_append_sectors = htole32(1 << 11),
 	};
 	const struct virtio_blk_outhdr hdr = {
 		.type = le ? htole32(seed->type) : htobe32(seed->type),

@@ -88,6 +88,26 @@ static const struct vhost_blk_limits disk_huge = {
 	.little_endian = true,
 };
 
+#define ZONE		256
+#define MAX_APPEND	64
+
+#define ZONES							\
+	LIMITS, .zone_sectors = ZONE, .write_granularity = 4096
+
+static const struct vhost_blk_limits disk_zoned = {
+	ZONES, .block_size = 512, .max_append_sectors = MAX_APPEND,
+	.little_endian = true,
+};
+
+static const struct vhost_blk_limits disk_zoned_read_only = {
+	ZONES, .block_size = 512, .max_append_sectors = MAX_APPEND,
+	.little_endian = true, .read_only = true,
+};
+
+static const struct vhost_blk_limits disk_zoned_no_append = {
+	ZONES, .block_size = 512, .little_endian = true,
+};
+
 struct range {
 	u64 sector;
 	u32 sectors;
@@ -131,6 +151,12 @@ struct parse_case {
 	.type = VHOST_BLK_STAT_##stat, .status = VIRTIO_BLK_S_IOERR }
 #define UNSUPP(stat) .want = {						\
 	.type = VHOST_BLK_STAT_##stat, .status = VIRTIO_BLK_S_UNSUPP }
+#define INVALID(stat) .want = {						\
+	.type = VHOST_BLK_STAT_##stat,					\
+	.status = VIRTIO_BLK_S_ZONE_INVALID_CMD }
+#define UNALIGNED(stat) .want = {					\
+	.type = VHOST_BLK_STAT_##stat,					\
+	.status = VIRTIO_BLK_S_ZONE_UNALIGNED_WP }
 #define RECLAIM	.want = { .type = VHOST_BLK_STAT_OTHER, .reclaim = true }
 
 #define T_IN	.type = VIRTIO_BLK_T_IN
@@ -139,6 +165,10 @@ struct parse_case {
 #define T_GETID	.type = VIRTIO_BLK_T_GET_ID
 #define T_DISC	.type = VIRTIO_BLK_T_DISCARD
 #define T_ZERO	.type = VIRTIO_BLK_T_WRITE_ZEROES
+#define T_APPEND .type = VIRTIO_BLK_T_ZONE_APPEND
+#define T_REPORT .type = VIRTIO_BLK_T_ZONE_REPORT
+#define T_ZOPEN	.type = VIRTIO_BLK_T_ZONE_OPEN
+#define T_ZALL	.type = VIRTIO_BLK_T_ZONE_RESET_ALL
 #define T_ERASE	.type = VIRTIO_BLK_T_SECURE_ERASE
 
 static const struct parse_case cases[] = {
@@ -213,8 +243,13 @@ static const struct parse_case cases[] = {
 
 /* D. Types and ranges */
 { "d43_get_lifetime", .type = 10, OUT(HDR), IN(512, 1), UNSUPP(OTHER) },
-{ "d43_zone_append", .type = 15, OUT(HDR, 512), IN(8, 1), UNSUPP(OTHER) },
-{ "d43_zone_report", .type = 16, OUT(HDR), IN(512, 1), UNSUPP(OTHER) },
+{ "d43_zone_append", T_APPEND, OUT(HDR, 512), IN(8, 1), UNSUPP(ZONE_APPEND) },
+{ "d43_zone_report", T_REPORT, OUT(HDR), IN(512, 1), UNSUPP(ZONE_REPORT) },
+{ "d43_zone_open", T_ZOPEN, OUT(HDR), IN(1), UNSUPP(ZONE_MANAGE) },
+{ "d43_zone_close", .type = 20, OUT(HDR), IN(1), UNSUPP(ZONE_MANAGE) },
+{ "d43_zone_finish", .type = 22, OUT(HDR), IN(1), UNSUPP(ZONE_MANAGE) },
+{ "d43_zone_reset", .type = 24, OUT(HDR), IN(1), UNSUPP(ZONE_MANAGE) },
+{ "d43_zone_reset_all", T_ZALL, OUT(HDR), IN(1), UNSUPP(ZONE_MANAGE) },
 { "d43_all_ones", .type = -1U, OUT(HDR), IN(1), UNSUPP(OTHER) },
 { "d44_scsi_command", .type = 2, OUT(HDR, 16), IN(512, 16, 1), UNSUPP(OTHER) },
 { "d44_scsi_command_out", .type = 3, OUT(HDR, 16), IN(1), UNSUPP(OTHER) },
@@ -473,6 +508,86 @@ static const struct parse_case cases[] = {
 { "d61_get_id_4096", T_GETID, OUT(HDR), IN(4096, 1), DONE(GET_ID, 20, 0) },
 { "d61_get_id_4_gib", T_GETID, OUT(HDR), IN(LONGEST, 1), DONE(GET_ID, 20, 0) },
 
+/* Zones. The 2048 sectors are eight of them. */
+{ "zone_append", &disk_zoned, T_APPEND, .sector = ZONE, OUT(HDR, 4096),
+	IN(8, 1), DONE(ZONE_APPEND, 4096, 9) },
+{ "zone_append_in_pieces", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, 4000, 96), IN(1, 0, 1, 1, 1, 1, 1, 1, 1, 1),
+	DONE(ZONE_APPEND, 4096, 9) },
+{ "zone_append_sector_and_status_in_one", &disk_zoned, T_APPEND, .odd = true,
+	.sector = ZONE, OUT(HDR + 4096), IN(9), DONE(ZONE_APPEND, 4096, 9) },
+{ "zone_append_of_the_maximum", &disk_zoned, T_APPEND, .sector = 7 * ZONE,
+	OUT(HDR, MAX_APPEND * 512), IN(8, 1),
+	DONE(ZONE_APPEND, MAX_APPEND * 512, 9) },
+{ "zone_append_above_the_maximum", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, MAX_APPEND * 512 + 4096), IN(8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_of_4_gib", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, LONGEST - 4095), IN(8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_of_nothing", &disk_zoned, T_APPEND, .sector = ZONE, OUT(HDR),
+	IN(8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_without_sector", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, 4096), IN(1), INVALID(ZONE_APPEND) },
+{ "zone_append_with_7_bytes_of_sector", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, 4096), IN(7, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_with_room_before_the_sector", &disk_zoned, T_APPEND,
+	.sector = ZONE, OUT(HDR, 4096), IN(100, 3, 6),
+	DONE(ZONE_APPEND, 4096, 0) },
+{ "zone_append_data_writable", &disk_zoned, T_APPEND, .sector = ZONE, OUT(HDR),
+	IN(4096, 8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_within_a_zone", &disk_zoned, T_APPEND, .sector = ZONE + 8,
+	OUT(HDR, 4096), IN(8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_at_capacity", &disk_zoned, T_APPEND, .sector = CAPACITY,
+	OUT(HDR, 4096), IN(8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_sector_2_63", &disk_zoned, T_APPEND, .sector = 1ULL << 63,
+	OUT(HDR, 4096), IN(8, 1), INVALID(ZONE_APPEND) },
+{ "zone_append_513_bytes", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, 513), IN(8, 1), IOERR(ZONE_APPEND) },
+{ "zone_append_below_the_granularity", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, 512), IN(8, 1), UNALIGNED(ZONE_APPEND) },
+{ "zone_append_read_only", &disk_zoned_read_only, T_APPEND, .sector = ZONE,
+	OUT(HDR, 4096), IN(8, 1), IOERR(ZONE_APPEND) },
+{ "zone_append_not_offered", &disk_zoned_no_append, T_APPEND, .sector = ZONE,
+	OUT(HDR, 4096), IN(8, 1), UNSUPP(ZONE_APPEND) },
+{ "zone_append_data_is_not_touched", &disk_zoned, T_APPEND, .sector = ZONE,
+	OUT(HDR, 4096 | BAD), IN(8 | BAD, 1), DONE(ZONE_APPEND, 4096, 9) },
+{ "zone_report", &disk_zoned, T_REPORT, .sector = ZONE + 5, OUT(HDR),
+	IN(64 + 3 * 64, 1), DONE(ZONE_REPORT, 64 + 3 * 64, 257) },
+{ "zone_report_of_no_zone", &disk_zoned, T_REPORT, OUT(HDR), IN(64, 1),
+	DONE(ZONE_REPORT, 64, 65) },
+{ "zone_report_in_pieces", &disk_zoned, T_REPORT, OUT(HDR), IN(1, 62, 66),
+	DONE(ZONE_REPORT, 128, 129) },
+{ "zone_report_room_for_half_a_zone", &disk_zoned, T_REPORT, OUT(HDR),
+	IN(64 + 63, 1), DONE(ZONE_REPORT, 64, 0) },
+{ "zone_report_without_room", &disk_zoned, T_REPORT, OUT(HDR), IN(1),
+	INVALID(ZONE_REPORT) },
+{ "zone_report_room_for_63_bytes", &disk_zoned, T_REPORT, OUT(HDR), IN(63, 1),
+	INVALID(ZONE_REPORT) },
+{ "zone_report_of_4_gib", &disk_zoned, T_REPORT, OUT(HDR), IN(LONGEST, 1),
+	DONE(ZONE_REPORT, 65536, 0) },
+{ "zone_report_last_sector", &disk_zoned, T_REPORT, .sector = CAPACITY - 1,
+	OUT(HDR), IN(128, 1), DONE(ZONE_REPORT, 128, 129) },
+{ "zone_report_at_capacity", &disk_zoned, T_REPORT, .sector = CAPACITY,
+	OUT(HDR), IN(128, 1), INVALID(ZONE_REPORT) },
+{ "zone_report_read_only", &disk_zoned_read_only, T_REPORT, OUT(HDR),
+	IN(128, 1), DONE(ZONE_REPORT, 128, 129) },
+{ "zone_open", &disk_zoned, T_ZOPEN, .sector = 3 * ZONE, OUT(HDR), IN(1),
+	DONE(ZONE_MANAGE, 0, 1) },
+{ "zone_open_with_data", &disk_zoned, T_ZOPEN, .sector = 3 * ZONE,
+	OUT(HDR, 512), IN(512, 1), DONE(ZONE_MANAGE, 0, 0) },
+{ "zone_open_within_a_zone", &disk_zoned, T_ZOPEN, .sector = 3 * ZONE + 1,
+	OUT(HDR), IN(1), INVALID(ZONE_MANAGE) },
+{ "zone_open_at_capacity", &disk_zoned, T_ZOPEN, .sector = CAPACITY,
+	OUT(HDR), IN(1), INVALID(ZONE_MANAGE) },
+{ "zone_open_sector_2_63", &disk_zoned, T_ZOPEN, .sector = 1ULL << 63,
+	OUT(HDR), IN(1), INVALID(ZONE_MANAGE) },
+{ "zone_open_read_only", &disk_zoned_read_only, T_ZOPEN, OUT(HDR), IN(1),
+	IOERR(ZONE_MANAGE) },
+{ "zone_reset_all_has_no_sector", &disk_zoned, T_ZALL, .sector = -1ULL,
+	OUT(HDR), IN(1), DONE(ZONE_MANAGE, 0, 1) },
+{ "zone_reset_all_with_barrier", &disk_zoned,
+	.type = VIRTIO_BLK_T_ZONE_RESET_ALL | VIRTIO_BLK_T_BARRIER, OUT(HDR),
+	IN(1), DONE(ZONE_MANAGE, 0, 1) },
+
 /* E. Memory that faults */
 { "e63_header_unreadable", T_IN, .faults = 1, OUT(HDR | BAD), IN(512, 1),
 	IOERR(OTHER) },
@@ -548,7 +663,14 @@ static void check_cmd(struct vhost_blk_cmd *cmd, const struct guest_chain *chain
 
 	check(cmd->bytes == want->bytes);
 	check(cmd->unmap == want->unmap);
-	if (want->type == VHOST_BLK_STAT_WRITE)
+	if (want->type == VHOST_BLK_STAT_ZONE_REPORT)
+		check(guest_covered(cmd->data, in, chain->in_num, 0,
+				    want->bytes));
+	if (want->type == VHOST_BLK_STAT_ZONE_APPEND)
+		check(guest_covered(cmd->append, in, chain->in_num,
+				    chain->in_bytes - 9, 8));
+	if (want->type == VHOST_BLK_STAT_WRITE ||
+	    want->type == VHOST_BLK_STAT_ZONE_APPEND)
 		check(guest_covered(cmd->data, chain->iov, chain->out_num, HDR,
 				    chain->out_bytes - HDR));
 	if (want->type == VHOST_BLK_STAT_READ ||
@@ -649,6 +771,10 @@ static const struct parse_case whole[] = {
 	  .want = { VHOST_BLK_STAT_WRITE_ZEROES, .unmap = true, .bytes = 8192,
 		    .used = 1 } },
 	{ T_IN, OUT(HDR), IN(1000), IOERR(READ) },
+	{ T_APPEND, .lim = &disk_zoned, .sector = ZONE, OUT(HDR + 4096), IN(9),
+	  DONE(ZONE_APPEND, 4096, 9) },
+	{ T_REPORT, .lim = &disk_zoned, .sector = 7, OUT(HDR), IN(129),
+	  DONE(ZONE_REPORT, 128, 129) },
 	{ .type = 6, OUT(HDR), IN(10), UNSUPP(OTHER) },
 };
 
@@ -738,7 +864,9 @@ static void e66_buffers_overlap(void)
 
 static void d43_every_other_type(void)
 {
-	static const u32 known[] = { 0, 1, 4, 5, 8, 11, 13, 14 };
+	static const u32 known[] = {
+		0, 1, 4, 5, 8, 11, 13, 14, 15, 16, 18, 20, 22, 24, 26,
+	};
 	struct parse_case test = { OUT(HDR, RANGE), IN(512, 1), UNSUPP(OTHER) };
 	unsigned int i;
 	u32 type;
@@ -1035,8 +1163,14 @@ static void status_map(void)
 
 	check(vhost_blk_status(BLK_STS_OK) == VIRTIO_BLK_S_OK);
 	check(vhost_blk_status(BLK_STS_NOTSUPP) == VIRTIO_BLK_S_UNSUPP);
+	check(vhost_blk_status(BLK_STS_ZONE_OPEN_RESOURCE) ==
+	      VIRTIO_BLK_S_ZONE_OPEN_RESOURCE);
+	check(vhost_blk_status(BLK_STS_ZONE_ACTIVE_RESOURCE) ==
+	      VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE);
 	for (error = 0; error < 256; error++)
-		if (error != BLK_STS_OK && error != BLK_STS_NOTSUPP)
+		if (error != BLK_STS_OK && error != BLK_STS_NOTSUPP &&
+		    error != BLK_STS_ZONE_OPEN_RESOURCE &&
+		    error != BLK_STS_ZONE_ACTIVE_RESOURCE)
 			check(vhost_blk_status(error) == VIRTIO_BLK_S_IOERR);
 }
 
@@ -1063,6 +1197,12 @@ static void used_length(void)
 		{ VHOST_BLK_STAT_DISCARD, VIRTIO_BLK_S_OK, 512, 0, 1 },
 		{ VHOST_BLK_STAT_WRITE_ZEROES, VIRTIO_BLK_S_OK, 512, 512, 0 },
 		{ VHOST_BLK_STAT_SECURE_ERASE, VIRTIO_BLK_S_OK, 512, 0, 1 },
+		{ VHOST_BLK_STAT_ZONE_APPEND, VIRTIO_BLK_S_OK, 512, 8, 9 },
+		{ VHOST_BLK_STAT_ZONE_APPEND, VIRTIO_BLK_S_OK, 512, 9, 0 },
+		{ VHOST_BLK_STAT_ZONE_APPEND, VIRTIO_BLK_S_IOERR, 512, 8, 0 },
+		{ VHOST_BLK_STAT_ZONE_REPORT, VIRTIO_BLK_S_OK, 128, 128, 129 },
+		{ VHOST_BLK_STAT_ZONE_REPORT, VIRTIO_BLK_S_OK, 128, 192, 0 },
+		{ VHOST_BLK_STAT_ZONE_MANAGE, VIRTIO_BLK_S_OK, 0, 0, 1 },
 		{ VHOST_BLK_STAT_OTHER, VIRTIO_BLK_S_UNSUPP, 0, 0, 0 },
 	};
 	unsigned int i;

@@ -88,6 +88,10 @@
  * @max_secure_erase_sectors: As @max_discard_sectors, for
  *	VIRTIO_BLK_T_SECURE_ERASE.
  * @max_secure_erase_seg: As @max_discard_seg, for VIRTIO_BLK_T_SECURE_ERASE.
+ * @max_append_sectors: As advertised; a larger VIRTIO_BLK_T_ZONE_APPEND gets
+ *	VIRTIO_BLK_S_ZONE_INVALID_CMD, and with 0 each gets
+ *	VIRTIO_BLK_S_UNSUPP. Not more than VHOST_BLK_PROBE_BACKEND tells.
+ * @pad: Zero.
  * @reserved: Zero.
  */
 struct vhost_blk_backend {
@@ -104,7 +108,9 @@ struct vhost_blk_backend {
 	__s32 held_fd;
 	__u32 max_secure_erase_sectors;
 	__u32 max_secure_erase_seg;
-	__u64 reserved[7];
+	__u32 max_append_sectors;
+	__u32 pad;
+	__u64 reserved[6];
 };
 
 /*
@@ -150,10 +156,12 @@ struct vhost_blk_backend {
  *		in flight.
  * EFAULT	No virtqueue is set up, or a ring or the log cannot be accessed.
  * EINVAL	@size, @flags, padding or a limit is not valid, @stop_fd or
- *		@held_fd is not an eventfd, or the block device cannot do what an acked feature
- *		promises.
+ *		@held_fd is not an eventfd, or the block device cannot do what an
+ *		acked feature promises; also, of a zoned one: @capacity ends within
+ *		a zone, VIRTIO_F_VERSION_1 was not acked, or VIRTIO_BLK_F_DISCARD
+ *		or VIRTIO_BLK_F_SECURE_ERASE was.
  * ENXIO	The block device has no sectors.
- * EOPNOTSUPP	The block device is zoned.
+ * EOPNOTSUPP	The block device is zoned, and VIRTIO_BLK_F_ZONED was not acked.
  * ENOMEM	Not enough memory for the requests.
  * ESRCH	The worker of a virtqueue was killed.
  * EIO, ...	The page cache of the block device could not be written back.
@@ -261,8 +269,9 @@ struct vhost_blk_held {
  * @reserved: Zero.
  * @config: Returned: struct virtio_blk_config, little-endian, zeroes after
  *	@config_len: capacity, blk_size, topology, seg_max, num_queues and the
- *	discard, write zeroes and secure erase limits which suit the device. The
- *	VMM may advertise less.
+ *	discard, write zeroes and secure erase limits which suit the device, and
+ *	if it is zoned its characteristics. The VMM may advertise less, but not
+ *	of these; only max_append_sectors may be less, or 0.
  */
 struct vhost_blk_probe {
 	__u32 size;
@@ -276,7 +285,8 @@ struct vhost_blk_probe {
 
 /*
  * Tells whether a block device can be served, and how, without changing any
- * state. Errors for @fd are those of VHOST_BLK_SET_BACKEND.
+ * state. Errors for @fd are those of VHOST_BLK_SET_BACKEND, but that a zoned
+ * device is not refused.
  */
 #define VHOST_BLK_PROBE_BACKEND	_IOWR(VHOST_VIRTIO, 0x53, struct vhost_blk_probe)
 
@@ -304,6 +314,10 @@ enum vhost_blk_stat {
 	VHOST_BLK_STAT_WRITE_ZEROES,
 	VHOST_BLK_STAT_GET_ID,
 	VHOST_BLK_STAT_SECURE_ERASE,
+	VHOST_BLK_STAT_ZONE_REPORT,
+	VHOST_BLK_STAT_ZONE_APPEND,
+	/* Open, close, finish, reset, reset all. */
+	VHOST_BLK_STAT_ZONE_MANAGE,
 	/* A type that is unknown or not offered, or a header cut short. */
 	VHOST_BLK_STAT_OTHER,
 };
