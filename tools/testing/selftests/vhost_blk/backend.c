@@ -124,6 +124,18 @@ static bool nullb_set(const struct backend *be, const char *attr,
 	return nullb_write(be, attr, text);
 }
 
+static bool nullb_set_zones(const struct backend *be)
+{
+	const struct backend_opts *opts = &be->opts;
+
+	return nullb_set(be, "zoned", 1) &&
+	       (!opts->zone_mb || nullb_set(be, "zone_size", opts->zone_mb)) &&
+	       nullb_set(be, "zone_capacity", opts->zone_capacity_mb) &&
+	       nullb_set(be, "zone_nr_conv", opts->conventional) &&
+	       nullb_set(be, "zone_max_open", opts->max_open) &&
+	       nullb_set(be, "zone_max_active", opts->max_active);
+}
+
 static bool nullb_up(struct backend *be)
 {
 	const struct backend_opts *opts = &be->opts;
@@ -141,7 +153,7 @@ static bool nullb_up(struct backend *be)
 	       nullb_set(be, "memory_backed", !opts->no_memory) &&
 	       nullb_set(be, "discard", !opts->no_discard) &&
 	       nullb_set(be, "cache_size", opts->cache_mb) &&
-	       (!opts->zoned || nullb_set(be, "zoned", 1)) &&
+	       (!opts->zoned || nullb_set_zones(be)) &&
 	       (!opts->max_sectors ||
 		nullb_set(be, "max_sectors", opts->max_sectors)) &&
 	       (!opts->queue_depth ||
@@ -745,6 +757,16 @@ bool backend_bad(struct backend *be, uint64_t first, uint64_t last, bool bad)
 	snprintf(text, sizeof(text), "%c%llu-%llu", bad ? '+' : '-',
 		 (unsigned long long)first, (unsigned long long)last);
 	return nullb_write(be, "badblocks", text);
+}
+
+bool backend_zone_readonly(struct backend *be, uint64_t sector)
+{
+	return nullb_set(be, "zone_readonly", sector);
+}
+
+bool backend_zone_offline(struct backend *be, uint64_t sector)
+{
+	return nullb_set(be, "zone_offline", sector);
 }
 
 bool backend_refuse_zeroing(struct backend *be)

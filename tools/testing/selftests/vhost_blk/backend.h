@@ -33,6 +33,16 @@ struct backend_opts {
 	/* Keeps no data: any size costs nothing. */
 	bool no_memory;
 	bool zoned;
+	/*
+	 * Of a zoned one: MiB of a zone (0 means the default of null_blk), and
+	 * what of them can be written (0 means all); how many zones at the start
+	 * are conventional; how many may be open and active (0 means all).
+	 */
+	unsigned int zone_mb;
+	unsigned int zone_capacity_mb;
+	unsigned int conventional;
+	unsigned int max_open;
+	unsigned int max_active;
 	/* A loop device on a memfd instead of null_blk. */
 	bool loop;
 	/* For loop: the file grows on demand, up to so many MiB in all. */
@@ -131,6 +141,9 @@ bool backend_bad(struct backend *be, uint64_t first, uint64_t last, bool bad);
 bool backend_refuse_zeroing(struct backend *be);
 /* What the disk's request queue has in sysfs, or -1. */
 long backend_limit(struct backend *be, const char *name);
+/* A zone of null_blk goes bad: it can be read only, or not even that. */
+bool backend_zone_readonly(struct backend *be, uint64_t sector);
+bool backend_zone_offline(struct backend *be, uint64_t sector);
 /* The gate's size becomes @sectors. */
 bool backend_resize(struct backend *be, uint64_t sectors);
 

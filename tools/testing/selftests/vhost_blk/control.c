@@ -187,7 +187,8 @@ TEST_F(control, f72_zoned_disk)
 
 	BENCH_AGAIN(&self->b, &opts, return);
 	be.capacity = self->b.be.sectors;
-	EXPECT_TRUE(refused_fd(&self->b.dev, be, self->b.be.fd, -EOPNOTSUPP));
+	be.fd = self->b.be.fd;
+	EXPECT_EQ(-EOPNOTSUPP, vdev_set_backend(&self->b.dev, &be));
 }
 
 TEST_F(control, f72_disk_without_sectors)
@@ -239,6 +240,7 @@ TEST_F(control, f72_fields_out_of_range)
 	EXPECT_TRUE(WITH(size, sizeof(be) + 8));
 	EXPECT_TRUE(WITH(size, ~0U));
 	EXPECT_TRUE(WITH(held_fd, 1));
+	EXPECT_TRUE(WITH(pad, 1));
 	/* The last flag there is needs an eventfd. */
 	for (i = 4; i < 32; i++) {
 		EXPECT_TRUE(WITH(flags, 1U << i))

@@ -262,6 +262,45 @@ TEST_F(dirty_log, i98_indirect)
 			      pages(self->vq->used_buf)));
 }
 
+/* A report as far as it goes, and the sector of an append. */
+TEST_F(dirty_log, i98_zone_report_and_append)
+{
+	struct bench_opts opts = {
+		.backend = {
+			.zoned = true, .zone_mb = 2, .conventional = 1,
+		},
+		.dev.features_on = BIT64(VIRTIO_BLK_F_ZONED),
+		.dev.features_off = BIT64(VIRTIO_BLK_F_DISCARD),
+	};
+	struct gbuf report, sector;
+	struct seg seg[4];
+
+	AGAIN(&opts, return);
+	ASSERT_TRUE(log_on(&self->b.dev));
+	self->vq = &self->b.dev.vq[0];
+	report = guest_alloc(&self->b.dev.mem, 3 * 4096);
+	sector = guest_alloc(&self->b.dev.mem, 8);
+	memset(self->b.dev.log, 0, self->b.dev.log_size);
+
+	blk_hdr(self->vq, self->vq->hdr, VIRTIO_BLK_T_ZONE_REPORT, 0);
+	seg[0] = seg_r(self->vq->hdr);
+	seg[1] = seg_w(report);
+	seg[2] = seg_w(self->vq->status);
+	ASSERT_EQ(OK, vq_run(self->vq, seg, 3, NULL));
+	EXPECT_TRUE(DIRTY_ARE(pages(gbuf_at(report, 0, 5 * 64)),
+			      pages(self->vq->status),
+			      pages(self->vq->used_buf)));
+
+	blk_hdr(self->vq, self->vq->hdr, VIRTIO_BLK_T_ZONE_APPEND, 4096);
+	seg[0] = seg_r(self->vq->hdr);
+	seg[1] = seg_r(gbuf_at(self->data, 0, 4096));
+	seg[2] = seg_w(sector);
+	seg[3] = seg_w(self->vq->status);
+	ASSERT_EQ(OK, vq_run(self->vq, seg, 4, NULL));
+	EXPECT_TRUE(DIRTY_ARE(pages(sector), pages(self->vq->status),
+			      pages(self->vq->used_buf)));
+}
+
 /* Several in flight: each is logged from what it is, not from the last one. */
 TEST_F(dirty_log, i98_several_in_flight)
 {

@@ -32,7 +32,7 @@
 
 static const char * const type_names[NR_TYPES] = {
 	"read", "write", "flush", "discard", "write-zeroes", "get-id",
-	"secure-erase", "other",
+	"secure-erase", "zone-report", "zone-append", "zone-manage", "other",
 };
 
 /* What became of the requests of a queue, as somebody tells it. */

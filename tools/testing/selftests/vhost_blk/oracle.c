@@ -278,7 +278,9 @@ static bool sibling_works(struct oracle *oracle, struct vdev *dev,
 			  struct backend *be)
 {
 	/* The end of the disk is the sibling's; tests stay below it. */
-	oracle->sibling_sector = dev->backend.capacity - 64;
+	/* Where it may write at any time: conventional zones come first. */
+	oracle->sibling_sector = be->opts.zoned ? 0 :
+				 dev->backend.capacity - 64;
 	return oracle_queue_works(dev, be, &dev->vq[dev->sibling],
 				  oracle->sibling_sector);
 }

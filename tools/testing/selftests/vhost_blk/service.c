@@ -447,6 +447,8 @@ TEST_F(service, probe)
 	EXPECT_TRUE(features & BIT64(VIRTIO_BLK_F_SECURE_ERASE));
 	EXPECT_FALSE(probe.features & BIT64(VIRTIO_BLK_F_SECURE_ERASE));
 	EXPECT_EQ(0, config->max_secure_erase_seg);
+	EXPECT_TRUE(features & BIT64(VIRTIO_BLK_F_ZONED));
+	EXPECT_FALSE(probe.features & BIT64(VIRTIO_BLK_F_ZONED));
 	EXPECT_EQ(self->b.be.sectors, config->capacity);
 	EXPECT_EQ(512, config->blk_size);
 	EXPECT_GT(config->num_queues, 0);

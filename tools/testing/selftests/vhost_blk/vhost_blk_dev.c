@@ -186,6 +186,12 @@ bool vdev_backend(struct vdev *dev, struct vhost_blk_backend *be, int fd)
 	be->max_write_zeroes_seg = 1;
 	be->max_secure_erase_sectors = config->max_secure_erase_sectors;
 	be->max_secure_erase_seg = 1;
+	if (probe.features & BIT64(VIRTIO_BLK_F_ZONED)) {
+		struct virtio_blk_zoned_characteristics zoned;
+
+		memcpy(&zoned, probe.config + VDEV_ZONED_OFFSET, sizeof(zoned));
+		be->max_append_sectors = zoned.max_append_sectors;
+	}
 	return true;
 }
 

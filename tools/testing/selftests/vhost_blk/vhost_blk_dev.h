@@ -35,8 +35,57 @@ struct vhost_vring_worker {
 #endif
 
 #ifndef VIRTIO_BLK_F_ZONED
-#define VIRTIO_BLK_F_ZONED	17
+#define VIRTIO_BLK_F_ZONED			17
+
+#define VIRTIO_BLK_T_ZONE_APPEND		15
+#define VIRTIO_BLK_T_ZONE_REPORT		16
+#define VIRTIO_BLK_T_ZONE_OPEN			18
+#define VIRTIO_BLK_T_ZONE_CLOSE			20
+#define VIRTIO_BLK_T_ZONE_FINISH		22
+#define VIRTIO_BLK_T_ZONE_RESET			24
+#define VIRTIO_BLK_T_ZONE_RESET_ALL		26
+
+#define VIRTIO_BLK_S_ZONE_INVALID_CMD		3
+#define VIRTIO_BLK_S_ZONE_UNALIGNED_WP		4
+#define VIRTIO_BLK_S_ZONE_OPEN_RESOURCE		5
+#define VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE	6
+
+#define VIRTIO_BLK_Z_HM				1
+
+#define VIRTIO_BLK_ZT_CONV			1
+#define VIRTIO_BLK_ZT_SWR			2
+
+#define VIRTIO_BLK_ZS_NOT_WP			0
+#define VIRTIO_BLK_ZS_EMPTY			1
+#define VIRTIO_BLK_ZS_IOPEN			2
+#define VIRTIO_BLK_ZS_EOPEN			3
+#define VIRTIO_BLK_ZS_CLOSED			4
+#define VIRTIO_BLK_ZS_RDONLY			13
+#define VIRTIO_BLK_ZS_FULL			14
+#define VIRTIO_BLK_ZS_OFFLINE			15
+
+struct virtio_blk_zoned_characteristics {
+	uint32_t zone_sectors;
+	uint32_t max_open_zones;
+	uint32_t max_active_zones;
+	uint32_t max_append_sectors;
+	uint32_t write_granularity;
+	uint8_t model;
+	uint8_t unused2[3];
+};
+
+struct virtio_blk_zone_descriptor {
+	uint64_t z_cap;
+	uint64_t z_start;
+	uint64_t z_wp;
+	uint8_t z_type;
+	uint8_t z_state;
+	uint8_t reserved[38];
+};
 #endif
+
+/* Where they are in struct virtio_blk_config, which may end before them. */
+#define VDEV_ZONED_OFFSET	72
 
 #define VHOST_BLK_NODE	"/dev/vhost-blk"
 
