@@ -21,7 +21,9 @@
  */
 #define CHUNK	1000
 
-static const struct path *const paths[] = { &path_io_uring, &path_vhost };
+static const struct path *const paths[] = {
+	&path_io_uring, &path_vhost, &path_vhost_user,
+};
 
 void fail(const char *format, ...)
 {

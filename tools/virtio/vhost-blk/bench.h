@@ -36,6 +36,7 @@ struct path {
 
 extern const struct path path_io_uring;
 extern const struct path path_vhost;
+extern const struct path path_vhost_user;
 
 __attribute__((noreturn, format(printf, 1, 2)))
 void fail(const char *format, ...);
