@@ -4,7 +4,7 @@
  *
  * A request goes round once:
  *
- *   blk_queue.c    takes a descriptor chain off the ring,
+ *   blk_queue.c    takes a descriptor chain off the ring, by blk_ring.c,
  *   blk_request.c  turns it into a checked request,
  *   blk_bio.c      carries it out with bios,
  *   blk_queue.c    writes its status and puts it into the used ring.
@@ -266,6 +266,11 @@ static inline bool vhost_blk_has_room(const struct vhost_blk_vq *bvq)
 {
 	return bvq->free && bvq->bounce_pages < bvq->max_bounce_pages;
 }
+
+/* blk_ring.c */
+int vhost_blk_get_chain(struct vhost_virtqueue *vq,
+			const struct vhost_iotlb_map **map,
+			unsigned int *out_num, unsigned int *in_num);
 
 /* blk_bio.c */
 int vhost_blk_bio_init(void);

@@ -37,6 +37,8 @@ struct vhost_blk_pass {
 	int bytes;
 	bool poll;			/* before notifications come back */
 	u64 poll_end;			/* ns */
+	/* The region of guest memory that was last used, under the mutex. */
+	const struct vhost_iotlb_map *map;
 	unsigned long end;		/* jiffies */
 	/*
 	 * Nanoseconds: when its present step began. To read the clock for each
@@ -434,6 +436,22 @@ static bool vhost_blk_start(struct vhost_blk_req *req, unsigned int log_num)
 	return vhost_blk_start_request(req);
 }
 
+/* As vhost_get_vq_desc(), with the buffers in vq->iov. */
+static int vhost_blk_next_chain(struct vhost_virtqueue *vq,
+				struct vhost_blk_pass *pass,
+				unsigned int *out_num, unsigned int *in_num,
+				struct vhost_log *log, unsigned int *log_num)
+{
+	int head = -EAGAIN;
+
+	if (likely(!log))
+		head = vhost_blk_get_chain(vq, &pass->map, out_num, in_num);
+	if (unlikely(head == -EAGAIN))
+		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
+					 out_num, in_num, log, log_num);
+	return head;
+}
+
 /* Takes one chain off the ring; false if there is none or it is no chain. */
 static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 				 const struct vhost_blk_disk *disk,
@@ -450,8 +468,7 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	if (unlikely(vhost_has_feature(vq, VHOST_F_LOG_ALL)))
 		log = vq->log;
 
-	head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov), &out_num,
-				 &in_num, log, &log_num);
+	head = vhost_blk_next_chain(vq, pass, &out_num, &in_num, log, &log_num);
 	if (unlikely(head < 0)) {
 		vhost_blk_fail_queue(bvq);
 		return false;
@@ -524,6 +541,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	vhost_disable_notify(vq->dev, vq);
 	lim = vhost_blk_limits(bvq, disk);
 	pass->now = 0;
+	pass->map = NULL;
 	while (vhost_blk_may_take(bvq, pass)) {
 		if (vhost_blk_take_chain(bvq, disk, &lim, pass, &added))
 			continue;
