@@ -32,8 +32,16 @@
 #include "vhost.h"
 #include "blk_request.h"
 
-/* Pages of a request whose bio needs no allocation: 32 KiB of them. */
-#define VHOST_BLK_INLINE_VECS	8
+/* Pages that any request has vectors for: 4 KiB, wherever they lie. */
+#define VHOST_BLK_INLINE_VECS	2
+
+/*
+ * And of larger ones, up to 64 KiB wherever they lie, this many of a queue. More
+ * at a time have their bios allocated: to have vectors for all of them would
+ * double the memory that a queue needs.
+ */
+#define VHOST_BLK_LENT_VECS	17
+#define VHOST_BLK_NR_LENT	48U
 
 /* A queue never has more requests in flight, whatever its ring holds. */
 #define VHOST_BLK_MAX_REQS	1024
@@ -87,6 +95,14 @@ struct vhost_blk_disk {
 	u32 max_append_sectors;
 };
 
+/* What is lent to a request of several pages, for one window. */
+struct vhost_blk_vecs {
+	union {
+		struct vhost_blk_vecs *next;
+		struct bio_vec vecs[VHOST_BLK_LENT_VECS];
+	};
+};
+
 /* One bio of a request. The bio is last: bio_alloc_bioset() pads in front. */
 struct vhost_blk_bio {
 	struct vhost_blk_bio *next;
@@ -113,8 +129,9 @@ struct vhost_blk_req {
 	atomic_t pending;
 	int error;			/* the first blk_status_t of the window */
 	int device_errno;		/* why the device failed the request */
-	u64 number;			/* in the order of the ring */
 	u32 head;
+	u64 number;			/* in the order of the ring */
+	u64 start;			/* ns, when it was taken off the ring */
 	u8 generation;
 	bool bounced;			/* data goes through pages of ours */
 	bool zero_pages;		/* zeroes are written, not asked for */
@@ -125,11 +142,11 @@ struct vhost_blk_req {
 	bool reporting;			/* asks what state zones are in */
 	bool each_zone;			/* resets all, one by one */
 	bool log_on;
-	u64 start;			/* ns, when it was taken off the ring */
+	u32 log_num;
+	unsigned int range;		/* of @ranges, which one is under way */
 
 	struct vhost_blk_cmd cmd;
 	struct vhost_blk_range *ranges;	/* a copy, if there are several */
-	unsigned int range;		/* of these, which one is under way */
 	u64 done;			/* bytes of windows that are complete */
 	u64 window;			/* bytes of the present window */
 	struct vhost_blk_cursor window_start;
@@ -137,12 +154,12 @@ struct vhost_blk_req {
 	struct vhost_blk_zoned *zoned;	/* what zones need besides, or NULL */
 
 	struct vhost_log *log;		/* a copy, if data is to be logged */
-	u32 log_num;
 	u64 log_status;			/* guest physical address */
 
 	struct list_head poll_node;
 	struct vhost_blk_bio *bios;
 	struct vhost_blk_bio *last_bio;
+	struct vhost_blk_vecs *lent;	/* instead of inline_vecs, or NULL */
 	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
 	struct vhost_blk_bio inline_bio;
 };
@@ -178,6 +195,8 @@ struct vhost_blk_vq {
 	struct vhost_blk_req *reqs;
 	unsigned int nr_reqs;
 	struct vhost_blk_req *free;
+	struct vhost_blk_vecs *vecs;
+	struct vhost_blk_vecs *free_vecs;
 	u64 taken;			/* requests, since open() */
 	struct vhost_blk_held_entry *held;	/* nr_reqs of them, or NULL */
 	struct vhost_blk_held_entry *next_held;	/* for the start under way */

@@ -64,6 +64,43 @@ static blk_opf_t vhost_blk_opf(const struct vhost_blk_req *req)
 	       (req->write_through ? REQ_FUA : 0);
 }
 
+/* The vectors of the inline bio: of the queue's if there are not enough here. */
+static struct bio_vec *vhost_blk_get_vecs(struct vhost_blk_req *req,
+					  unsigned int nr_vecs,
+					  unsigned short *max_vecs)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+	struct vhost_blk_vecs *lent = bvq->free_vecs;
+
+	if (nr_vecs <= VHOST_BLK_INLINE_VECS || !lent) {
+		*max_vecs = VHOST_BLK_INLINE_VECS;
+		return req->inline_vecs;
+	}
+	bvq->free_vecs = lent->next;
+	req->lent = lent;
+	*max_vecs = VHOST_BLK_LENT_VECS;
+	return lent->vecs;
+}
+
+static void vhost_blk_put_vecs(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+
+	if (!req->lent)
+		return;
+	req->lent->next = bvq->free_vecs;
+	bvq->free_vecs = req->lent;
+	req->lent = NULL;
+}
+
+/* Can the inline bio describe so many pages? */
+static bool vhost_blk_fits_inline(const struct vhost_blk_req *req,
+				  unsigned int nr_vecs)
+{
+	return nr_vecs <= VHOST_BLK_INLINE_VECS ||
+	       (nr_vecs <= VHOST_BLK_LENT_VECS && req->bvq->free_vecs);
+}
+
 /* Gives a bio its place and makes it the last of the window. */
 static void vhost_blk_link_bio(struct vhost_blk_req *req, struct bio *bio)
 {
@@ -104,17 +141,20 @@ static struct bio *vhost_blk_add_bio(struct vhost_blk_req *req, blk_opf_t opf,
 				     unsigned int nr_vecs)
 {
 	struct bio *bio = NULL;
+	struct bio_vec *vecs;
+	unsigned short max;
 
 	/* Waiting for a bio could mean to wait for one of this worker's. */
-	if (nr_vecs > VHOST_BLK_INLINE_VECS || req->inline_busy)
+	if (req->inline_busy || !vhost_blk_fits_inline(req, nr_vecs))
 		bio = bio_alloc_bioset(req->disk->bdev, bio_max_segs(nr_vecs),
 				       opf, GFP_NOWAIT | __GFP_NOWARN,
 				       &vhost_blk_bio_set);
-	if (bio)
+	if (bio) {
 		vhost_blk_link_bio(req, bio);
-	else if (!req->inline_busy)
-		bio = vhost_blk_add_inline_bio(req, opf, req->inline_vecs,
-					       VHOST_BLK_INLINE_VECS);
+	} else if (!req->inline_busy) {
+		vecs = vhost_blk_get_vecs(req, nr_vecs, &max);
+		bio = vhost_blk_add_inline_bio(req, opf, vecs, max);
+	}
 	return bio;
 }
 
@@ -123,6 +163,7 @@ static void vhost_blk_free_bio(struct vhost_blk_req *req,
 {
 	if (this == &req->inline_bio) {
 		bio_uninit(&this->bio);
+		vhost_blk_put_vecs(req);
 		req->inline_busy = false;
 	} else {
 		bio_put(&this->bio);

@@ -764,6 +764,19 @@ static struct vhost_blk_req *vhost_blk_alloc_reqs(struct vhost_blk_vq *bvq,
 	return reqs;
 }
 
+static bool vhost_blk_alloc_vecs(struct vhost_blk_vq *bvq, unsigned int nr)
+{
+	bvq->vecs = kvcalloc(nr, sizeof(*bvq->vecs), GFP_KERNEL_ACCOUNT);
+	if (!bvq->vecs)
+		return false;
+	bvq->free_vecs = NULL;
+	while (nr--) {
+		bvq->vecs[nr].next = bvq->free_vecs;
+		bvq->free_vecs = &bvq->vecs[nr];
+	}
+	return true;
+}
+
 /* Get all that a queue needs before the first one starts. */
 int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 {
@@ -777,6 +790,8 @@ int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 		if (!bvq->next_held)
 			return -ENOMEM;
 	}
+	if (!vhost_blk_alloc_vecs(bvq, min(bvq->nr_reqs, VHOST_BLK_NR_LENT)))
+		return -ENOMEM;
 	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
 	return bvq->reqs ? 0 : -ENOMEM;
 }
@@ -855,6 +870,7 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 {
 	struct vhost_blk_held_entry *next_held;
 	struct vhost_blk_req *reqs;
+	struct vhost_blk_vecs *vecs;
 
 	mutex_lock(&bvq->vq.mutex);
 	reqs = bvq->reqs;
@@ -863,9 +879,13 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 	/* Of a start that failed. */
 	next_held = bvq->next_held;
 	bvq->next_held = NULL;
+	vecs = bvq->vecs;
+	bvq->vecs = NULL;
+	bvq->free_vecs = NULL;
 	mutex_unlock(&bvq->vq.mutex);
 	kvfree(next_held);
 	kvfree(reqs);
+	kvfree(vecs);
 }
 
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
