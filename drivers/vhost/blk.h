@@ -69,6 +69,9 @@
 /* Memory of the guest's size and choice: charged, and not worth a warning. */
 #define VHOST_BLK_GFP		(GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
 
+/* The block layer unplugs by itself after this many requests. */
+#define VHOST_BLK_PLUG_BATCH	32U
+
 /* Used entries that are published with one update of the used index. */
 #define VHOST_BLK_USED_BATCH	64U
 

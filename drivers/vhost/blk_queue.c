@@ -33,6 +33,7 @@
 struct vhost_blk_pass {
 	struct vhost_blk_req *batch;	/* PARSED, oldest first */
 	struct vhost_blk_req **tail;
+	unsigned int batched;
 	int reqs;
 	int bytes;
 	bool poll;			/* before notifications come back */
@@ -271,6 +272,7 @@ static void vhost_blk_add_to_batch(struct vhost_blk_pass *pass,
 	req->next = NULL;
 	*pass->tail = req;
 	pass->tail = &req->next;
+	pass->batched++;
 }
 
 /* Everything that is DONE, in the order in which it was. */
@@ -553,12 +555,14 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	return added;
 }
 
-static void vhost_blk_submit_batch(struct vhost_blk_req *req)
+static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 {
 	struct vhost_blk_req *next;
 	struct blk_plug plug;
 
 	blk_start_plug(&plug);
+	/* Have the block layer get as many of its requests at once. */
+	plug.nr_ios = min(nr, VHOST_BLK_PLUG_BATCH);
 	for (; req; req = next) {
 		next = req->next;
 		vhost_blk_submit_request(req);
@@ -634,6 +638,7 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 	for (;;) {
 		pass.batch = NULL;
 		pass.tail = &pass.batch;
+		pass.batched = 0;
 		vhost_blk_poll_device(bvq);
 		added = vhost_blk_complete_done(bvq, &pass);
 		vhost_blk_publish(bvq, added);
@@ -642,7 +647,7 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		if (pass.batch) {
 			vhost_blk_poll_later(bvq);
 			mutex_unlock(&vq->mutex);
-			vhost_blk_submit_batch(pass.batch);
+			vhost_blk_submit_batch(pass.batch, pass.batched);
 			mutex_lock(&vq->mutex);
 		}
 		/* Comes back for the ring, and end_pass for what is done. */
