@@ -372,6 +372,18 @@ static enum vhost_blk_stat vhost_blk_type(u32 type)
 	}
 }
 
+/* Nearly always in one piece, and what is of a known size is copied faster. */
+static bool vhost_blk_copy_header(struct vhost_blk_cursor *cur,
+				  struct virtio_blk_outhdr *hdr)
+{
+	if (cur->iov->iov_len < sizeof(*hdr))
+		return vhost_blk_copy_from_guest(cur, hdr, sizeof(*hdr));
+	if (copy_from_user(hdr, cur->iov->iov_base, sizeof(*hdr)))
+		return false;
+	vhost_blk_cursor_advance(cur, sizeof(*hdr));
+	return true;
+}
+
 static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 			      const struct iovec *in, u64 out_bytes,
 			      struct vhost_blk_cmd *cmd,
@@ -381,7 +393,7 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 	u32 type;
 
 	if (out_bytes < sizeof(hdr) ||
-	    !vhost_blk_copy_from_guest(&cmd->data, &hdr, sizeof(hdr)))
+	    !vhost_blk_copy_header(&cmd->data, &hdr))
 		return VIRTIO_BLK_S_IOERR;
 
 	/* A legacy driver's barrier bit never promised anything: ignore it. */
