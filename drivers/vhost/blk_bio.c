@@ -794,6 +794,16 @@ static bool vhost_blk_may_continue(const struct vhost_blk_req *req)
 	       bdev_nr_sectors(bdev);
 }
 
+/*
+ * Nearly all: a read, a write or a flush (the first types there are), in one
+ * window of the guest's memory, and nothing went wrong.
+ */
+static bool vhost_blk_went_well(const struct vhost_blk_req *req)
+{
+	return !req->error && req->cmd.type <= VHOST_BLK_STAT_FLUSH &&
+	       req->window == req->cmd.bytes && !req->bounced && !req->polled;
+}
+
 /**
  * vhost_blk_continue_request - go on when the bios of a request are complete
  * @req: a request that vhost_blk_request_done() got
@@ -807,6 +817,12 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 
 	if (unlikely(req->reporting))
 		return vhost_blk_end_report(req);
+	if (likely(vhost_blk_went_well(req))) {
+		vhost_blk_free_bios(req);
+		req->done = req->window;
+		req->window = 0;
+		return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
+	}
 	if (vhost_blk_unmark_polled(req, error))
 		return vhost_blk_build_again(req);
 	if (!error && req->bounced && vhost_blk_is_read(req) &&
