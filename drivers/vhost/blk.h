@@ -223,7 +223,8 @@ struct vhost_blk_vq {
 	struct vhost_blk_counters counters;
 	unsigned int nr_used;		/* collected, not in the ring yet */
 	unsigned int nr_retired[2];	/* of these, taken off in_flight next */
-	struct vring_used_elem used[VHOST_BLK_USED_BATCH];
+	/* Of the slab: to find out whose vmalloc() memory is copied takes long. */
+	struct vring_used_elem *used;
 
 	/*
 	 * The task that will look at @done before it goes to sleep, if any. It

@@ -795,6 +795,10 @@ int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 		if (!bvq->next_held)
 			return -ENOMEM;
 	}
+	bvq->used = kcalloc(VHOST_BLK_USED_BATCH, sizeof(*bvq->used),
+			    GFP_KERNEL_ACCOUNT);
+	if (!bvq->used)
+		return -ENOMEM;
 	if (!vhost_blk_alloc_vecs(bvq, min(bvq->nr_reqs, VHOST_BLK_NR_LENT)))
 		return -ENOMEM;
 	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
@@ -875,9 +879,12 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 {
 	struct vhost_blk_held_entry *next_held;
 	struct vhost_blk_req *reqs;
+	struct vring_used_elem *used;
 	struct vhost_blk_vecs *vecs;
 
 	mutex_lock(&bvq->vq.mutex);
+	used = bvq->used;
+	bvq->used = NULL;
 	reqs = bvq->reqs;
 	bvq->reqs = NULL;
 	bvq->free = NULL;
@@ -891,6 +898,7 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 	kvfree(next_held);
 	kvfree(reqs);
 	kvfree(vecs);
+	kfree(used);
 }
 
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
