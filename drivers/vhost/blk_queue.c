@@ -457,7 +457,7 @@ static int vhost_blk_next_chain(struct vhost_virtqueue *vq,
 /* Takes one chain off the ring; false if there is none or it is no chain. */
 static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 				 const struct vhost_blk_disk *disk,
-				 const struct vhost_blk_limits *lim,
+				 struct vhost_blk_limits *lim,
 				 struct vhost_blk_pass *pass, bool *added)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
@@ -478,6 +478,9 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	if (head == vq->num)
 		return false;
 
+	/* Not asked for in vain: a pass ends with a look at an empty ring. */
+	if (!lim->block_size)
+		*lim = vhost_blk_limits(bvq, disk);
 	pass->reqs++;
 	req = vhost_blk_get_req(bvq);
 	req->head = head;
@@ -531,7 +534,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_blk_disk *disk = vhost_vq_get_backend(vq);
-	struct vhost_blk_limits lim;
+	struct vhost_blk_limits lim = {};
 	bool added = false;
 
 	lockdep_assert_held(&vq->mutex);
@@ -541,7 +544,6 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 
 	/* Another worker's pass may have enabled it since the last time. */
 	vhost_disable_notify(vq->dev, vq);
-	lim = vhost_blk_limits(bvq, disk);
 	pass->now = 0;
 	pass->map = NULL;
 	while (vhost_blk_may_take(bvq, pass)) {
