@@ -73,6 +73,57 @@ TEST_F(indirect, b00_well_formed)
 	EXPECT_TRUE(gbuf_matches(self->data, 1));
 }
 
+/* Short tables and long ones are not read in the same way. */
+TEST_F(indirect, b00_of_any_length)
+{
+	static const unsigned int pieces[] = {
+		1, 2, 5, 6, 7, 8, 9, 14, 15, 30, 64, 253, 254, 255, 300, 1000,
+	};
+	static struct seg seg[1002];
+	struct gbuf data = guest_alloc(&self->b.dev.mem, 1000 * 512);
+	unsigned int i, n;
+	uint32_t len;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, data.len, 3));
+	seg[0] = seg_r(self->vq->hdr);
+	for (i = 0; i < ARRAY_SIZE(pieces); i++) {
+		n = pieces[i];
+		memset(data.p, 0, data.len);
+		for (len = 0; len < n; len++)
+			seg[len + 1] = seg_w(gbuf_at(data, len * 512, 512));
+		seg[n + 1] = seg_w(self->vq->status);
+		ASSERT_EQ(VIRTIO_BLK_S_OK,
+			  vq_run_indirect(self->vq, seg, n + 2, &len));
+		EXPECT_EQ(n * 512 + 1, len);
+		ASSERT_TRUE(gbuf_matches(gbuf_at(data, 0, n * 512), 3))
+			diag("%u pieces", n);
+	}
+}
+
+/* What the device read of the first table says nothing about the second. */
+TEST_F(indirect, b00_another_table_at_the_same_place)
+{
+	struct gbuf table = table_of(&self->b, 20);
+	struct gbuf data = guest_alloc(&self->b.dev.mem, 18 * 512);
+	struct seg seg[20] = { self->seg[0] };
+	unsigned int n, i;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, data.len, 4));
+	for (n = 18; n; n--) {
+		memset(data.p, 0, data.len);
+		for (i = 0; i < n; i++)
+			seg[i + 1] = seg_w(gbuf_at(data, i * 512, 512));
+		seg[n + 1] = seg_w(self->vq->status);
+		vq_table(self->vq, table, seg, n + 2);
+		vq_desc(self->vq, 0, table.gpa, (n + 2) * 16,
+			VRING_DESC_F_INDIRECT, 0);
+		ASSERT_EQ(VIRTIO_BLK_S_OK,
+			  vq_finish(self->vq, 0, seg, n + 2, NULL));
+		EXPECT_TRUE(gbuf_matches(gbuf_at(data, 0, n * 512), 4));
+		EXPECT_TRUE(gbuf_is(gbuf_at(data, n * 512, (18 - n) * 512), 0));
+	}
+}
+
 TEST_F(indirect, b21_length_is_no_multiple_of_16)
 {
 	struct gbuf table = table_of(&self->b, 4);
@@ -116,6 +167,41 @@ TEST_F(indirect, b24_table_loops)
 	desc[1].flags |= vq_16(self->vq, VRING_DESC_F_NEXT);
 	desc[1].next = 0;
 	vq_desc(self->vq, 0, table.gpa, 32, VRING_DESC_F_INDIRECT, 0);
+	EXPECT_TRUE(ringerr(&self->b, 0));
+}
+
+/* A table longer than what is read of it at once, wrong at its end. */
+TEST_F(indirect, b23_nested_in_a_long_table)
+{
+	struct gbuf table = table_of(&self->b, 20);
+	struct gbuf data = guest_alloc(&self->b.dev.mem, 18 * 512);
+	struct vring_desc *desc = (void *)table.p;
+	struct seg seg[20] = { self->seg[0] };
+	unsigned int i;
+
+	for (i = 0; i < 18; i++)
+		seg[i + 1] = seg_w(gbuf_at(data, i * 512, 512));
+	seg[19] = seg_w(self->vq->status);
+	vq_table(self->vq, table, seg, 20);
+	desc[18].flags |= vq_16(self->vq, VRING_DESC_F_INDIRECT);
+	vq_desc(self->vq, 0, table.gpa, 320, VRING_DESC_F_INDIRECT, 0);
+	EXPECT_TRUE(ringerr(&self->b, 0));
+}
+
+TEST_F(indirect, b24_long_table_without_an_end)
+{
+	struct gbuf table = table_of(&self->b, 20);
+	struct gbuf data = guest_alloc(&self->b.dev.mem, 18 * 512);
+	struct vring_desc *desc = (void *)table.p;
+	struct seg seg[20] = { self->seg[0] };
+	unsigned int i;
+
+	for (i = 0; i < 18; i++)
+		seg[i + 1] = seg_w(gbuf_at(data, i * 512, 512));
+	seg[19] = seg_w(self->vq->status);
+	vq_table(self->vq, table, seg, 20);
+	desc[19].flags |= vq_16(self->vq, VRING_DESC_F_NEXT);
+	vq_desc(self->vq, 0, table.gpa, 320, VRING_DESC_F_INDIRECT, 0);
 	EXPECT_TRUE(ringerr(&self->b, 0));
 }
 

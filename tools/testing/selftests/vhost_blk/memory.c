@@ -596,6 +596,48 @@ TEST_F(memory, e69_anonymous)
 				 4 << 20));
 }
 
+/* What the device knows of a region ends with the table that it was in. */
+TEST_F(memory, e00_another_region_at_the_same_address)
+{
+	struct vdev *dev = &self->b.dev;
+	struct gbuf data;
+	void *p, *last = NULL;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		p = anonymous(1 << 20, PROT_READ | PROT_WRITE);
+		ASSERT_TRUE(map_extra(dev, p, 1 << 20));
+		data = extra(dev, 4096, 4096);
+		ASSERT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, data));
+		EXPECT_TRUE(gbuf_matches(data, 1));
+		memset(p, 0, 1 << 20);
+		if (last)
+			ASSERT_EQ(0, munmap(last, 1 << 20));
+		last = p;
+	}
+}
+
+/* A chain whose pieces lie in all regions, there and back. */
+TEST_F(memory, e00_a_chain_through_all_regions)
+{
+	struct guest_mem *mem = &self->b.dev.mem;
+	struct seg seg[8];
+	struct gbuf data;
+	unsigned int i;
+
+	seg[0] = seg_r(self->vq->hdr);
+	for (i = 0; i < 6; i++)
+		seg[i + 1] = seg_w(guest_alloc_in(mem, i % 3, 512, 0));
+	seg[7] = seg_w(self->vq->status);
+	blk_hdr(self->vq, self->vq->hdr, VIRTIO_BLK_T_IN, 0);
+	ASSERT_EQ(OK, vq_run(self->vq, seg, 8, NULL));
+	data = guest_alloc(mem, 6 * 512);
+	for (i = 0; i < 6; i++)
+		memcpy(data.p + i * 512, guest_ptr(mem, seg[i + 1].gpa, 512),
+		       512);
+	EXPECT_TRUE(gbuf_matches(data, 1));
+}
+
 TEST_F(memory, e69_transparent_huge_pages)
 {
 	char *p = anonymous(8 << 20, PROT_READ | PROT_WRITE);

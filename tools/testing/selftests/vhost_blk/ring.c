@@ -662,6 +662,29 @@ TEST_F(ring, a19_memory_that_cannot_be_pinned)
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, vq, 8));
 }
 
+/* Every length that a ring of 256 has room for is served. */
+TEST_F(ring, a00_chains_of_any_length)
+{
+	static struct seg seg[256];
+	struct vq *vq = &self->b.dev.vq[0];
+	struct gbuf data = guest_alloc(&self->b.dev.mem, 254 * 512);
+	unsigned int i, n;
+	uint32_t len;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, data.len, 3));
+	seg[0] = seg_r(header(vq));
+	for (n = 1; n <= 254; n += n < 20 ? 1 : 26) {
+		memset(data.p, 0, data.len);
+		for (i = 0; i < n; i++)
+			seg[i + 1] = seg_w(gbuf_at(data, i * 512, 512));
+		seg[n + 1] = seg_w(vq->status);
+		ASSERT_EQ(VIRTIO_BLK_S_OK, vq_run(vq, seg, n + 2, &len));
+		EXPECT_EQ(n * 512 + 1, len);
+		ASSERT_TRUE(gbuf_matches(gbuf_at(data, 0, n * 512), 3))
+			diag("%u pieces", n);
+	}
+}
+
 TEST_F(ring, a20_more_segments_than_fit)
 {
 	static struct seg seg[1030];
