@@ -197,4 +197,48 @@ static inline long vhost_worker_ioctl(struct vhost_dev *dev, unsigned int ioctl,
 	((void)(nheads), vhost_add_used_n(vq, heads, count))
 #endif
 
+/*
+ * VHOST_SET_VRING_ADDR forgets where a ring was in the IOTLB, in kernels after 6.12.
+ * What was cached before would be taken for a check of the new addresses.
+ */
+static inline int compat_vhost_vq_init_access(struct vhost_virtqueue *vq)
+{
+	int i;
+
+	for (i = 0; i < VHOST_NUM_ADDRS; i++)
+		vq->meta_iotlb[i] = NULL;
+	return vhost_vq_init_access(vq);
+}
+
+#define vhost_vq_init_access compat_vhost_vq_init_access
+
+/* One argument in kernels after 6.1. */
+#ifdef COMPAT_VHOST_INIT_DEVICE_IOTLB_2
+#define vhost_init_device_iotlb(dev) vhost_init_device_iotlb(dev, true)
+#endif
+
+/*
+ * In kernels after 6.1. What the rings' addresses mean changes with it: they are
+ * checked again when a ring is started.
+ */
+#ifdef COMPAT_NO_VHOST_CLEAR_DEVICE_IOTLB
+static inline void vhost_clear_device_iotlb(struct vhost_dev *dev)
+{
+	struct vhost_iotlb *iotlb = dev->iotlb;
+	int i, j;
+
+	dev->iotlb = NULL;
+	for (i = 0; i < dev->nvqs; i++) {
+		struct vhost_virtqueue *vq = dev->vqs[i];
+
+		mutex_lock(&vq->mutex);
+		vq->iotlb = NULL;
+		for (j = 0; j < VHOST_NUM_ADDRS; j++)
+			vq->meta_iotlb[j] = NULL;
+		mutex_unlock(&vq->mutex);
+	}
+	vhost_iotlb_free(iotlb);
+}
+#endif
+
 #endif /* _COMPAT_VHOST_H */

@@ -40,6 +40,8 @@
 	(1ULL << VIRTIO_BLK_F_SEG_MAX) |				\
 	/* vhost_blk_keep_log() */					\
 	(1ULL << VHOST_F_LOG_ALL) |					\
+	/* vhost_blk_find_ring(), vhost_blk_write_iter() */		\
+	(1ULL << VIRTIO_F_ACCESS_PLATFORM) |				\
 	/* vhost_blk_limits(), vhost_blk_range_ok() */			\
 	(1ULL << VIRTIO_BLK_F_RO) |					\
 	(1ULL << VIRTIO_BLK_F_BLK_SIZE) |				\
@@ -67,6 +69,9 @@
 #define VHOST_BLK_ZONED_OFFSET						\
 	offsetofend(struct virtio_blk_config, secure_erase_sector_alignment)
 
+/* What VHOST_GET_BACKEND_FEATURES offers. All is done in vhost.c. */
+#define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
+
 static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 {
 	unsigned int i, nr = 0;
@@ -76,17 +81,13 @@ static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 	return nr;
 }
 
-/*
- * Wait until everything that was taken off a ring before has completed, while
- * the rings go on. The generations of all queues change together.
- */
-static int vhost_blk_wait_old_requests(struct vhost_blk *blk)
+static int vhost_blk_wait_generation(struct vhost_blk *blk)
 {
 	u8 old = blk->queues[0].generation;
 	unsigned int i;
 	int r;
 
-	lockdep_assert_held(&blk->dev.mutex);
+	lockdep_assert_held(&blk->drain_mutex);
 
 	/* An earlier wait may have been cut short by a signal. */
 	r = wait_event_killable(blk->wait,
@@ -106,6 +107,24 @@ static int vhost_blk_wait_old_requests(struct vhost_blk *blk)
 	return r ? -EINTR : 0;
 }
 
+/**
+ * vhost_blk_wait_old_requests - wait for what was taken off a ring before
+ * @blk: the device, whose rings go on
+ *
+ * Return: 0 when none of it will touch the guest's memory any more, or -EINTR
+ * if the caller was killed.
+ */
+int vhost_blk_wait_old_requests(struct vhost_blk *blk)
+{
+	int r;
+
+	if (mutex_lock_killable(&blk->drain_mutex))
+		return -EINTR;
+	r = vhost_blk_wait_generation(blk);
+	mutex_unlock(&blk->drain_mutex);
+	return r;
+}
+
 static void vhost_blk_put_disk(struct vhost_blk_disk *disk)
 {
 	if (disk->stop_ctx)
@@ -122,9 +141,42 @@ static void vhost_blk_stop_queues(struct vhost_blk *blk)
 
 	lockdep_assert_held(&blk->dev.mutex);
 
+	if (blk->stopped)
+		return;
 	WRITE_ONCE(blk->stopped, true);
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
 		vhost_blk_stop_queue(&blk->queues[i]);
+	/* What a chain missed is of no interest now; a used ring may be. */
+	if (blk->dev.iotlb) {
+		vhost_clear_msg(&blk->dev);
+		vhost_blk_retry_missed(blk);
+	}
+}
+
+/* Nothing is in flight, for good if the queues are stopped. */
+static bool vhost_blk_is_quiet(struct vhost_blk *blk)
+{
+	return !atomic_read(&blk->active) ||
+	       !(vhost_blk_in_generation(blk, 0) +
+		 vhost_blk_in_generation(blk, 1));
+}
+
+static bool vhost_blk_has_parked(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		if (vhost_blk_is_parked(&blk->queues[i]))
+			return true;
+	return false;
+}
+
+static void vhost_blk_drop_all_parked(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		vhost_blk_drop_parked(&blk->queues[i]);
 }
 
 static void vhost_blk_forget_all_held(struct vhost_blk *blk)
@@ -170,14 +222,22 @@ static void vhost_blk_release_disk(struct vhost_blk *blk)
 	vhost_blk_put_disk(disk);
 }
 
-static int vhost_blk_stop_and_release(struct vhost_blk *blk)
+/*
+ * Used entries may wait for the VMM to say where the used ring is. It cannot do
+ * that while it waits here; but to whom the ring is lost, the entries are too.
+ */
+static int vhost_blk_stop_and_release(struct vhost_blk *blk, bool drop_parked)
 {
 	if (!blk->disk)
 		return 0;
 
 	vhost_blk_stop_queues(blk);
-	if (wait_event_killable(blk->wait, !atomic_read(&blk->active)))
+	if (wait_event_killable(blk->wait, vhost_blk_is_quiet(blk)))
 		return -EINTR;
+	if (drop_parked)
+		vhost_blk_drop_all_parked(blk);
+	else if (vhost_blk_has_parked(blk))
+		return -EAGAIN;
 	vhost_blk_release_disk(blk);
 	return 0;
 }
@@ -436,7 +496,7 @@ static int vhost_blk_start(struct vhost_blk *blk,
 	}
 	/* A queue that did start may have requests already. */
 	if (r)
-		vhost_blk_stop_and_release(blk);
+		vhost_blk_stop_and_release(blk, false);
 	return r;
 }
 
@@ -455,7 +515,7 @@ static long vhost_blk_set_backend(struct vhost_blk *blk,
 	if (backend.held_fd && !(backend.flags & VHOST_BLK_BACKEND_HOLD_ERRORS))
 		return -EINVAL;
 	if (backend.fd == VHOST_FILE_UNBIND)
-		return vhost_blk_stop_and_release(blk);
+		return vhost_blk_stop_and_release(blk, false);
 	return vhost_blk_start(blk, &backend);
 }
 
@@ -521,9 +581,14 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 static u64 vhost_blk_probe_features(struct file *file,
 				    struct block_device *bdev)
 {
-	/* There is no size_max to describe: any size is taken. */
-	u64 features = VHOST_BLK_FEATURES & ~((1ULL << VIRTIO_BLK_F_RO) |
-					      (1ULL << VIRTIO_BLK_F_SIZE_MAX));
+	/*
+	 * There is no size_max to describe: any size is taken. And whether there
+	 * is an IOMMU is not for a disk to say.
+	 */
+	u64 features = VHOST_BLK_FEATURES &
+		       ~((1ULL << VIRTIO_BLK_F_RO) |
+			 (1ULL << VIRTIO_BLK_F_SIZE_MAX) |
+			 (1ULL << VIRTIO_F_ACCESS_PLATFORM));
 
 	if (!(file->f_mode & FMODE_WRITE) || bdev_read_only(bdev))
 		features |= 1ULL << VIRTIO_BLK_F_RO;
@@ -697,8 +762,10 @@ static long vhost_blk_set_features(struct vhost_blk *blk,
 				   const u64 __user *argp)
 {
 	const u64 log_all = 1ULL << VHOST_F_LOG_ALL;
+	const u64 iommu = 1ULL << VIRTIO_F_ACCESS_PLATFORM;
 	u64 features, changed;
 	unsigned int i;
+	int r;
 
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
@@ -710,6 +777,11 @@ static long vhost_blk_set_features(struct vhost_blk *blk,
 	changed = features ^ blk->queues[0].vq.acked_features;
 	if (blk->disk && changed & ~log_all)
 		return -EBUSY;
+	if (!blk->disk) {
+		r = vhost_blk_reset_iotlb(blk, features & iommu);
+		if (r)
+			return r;
+	}
 
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		struct vhost_virtqueue *vq = &blk->queues[i].vq;
@@ -721,21 +793,33 @@ static long vhost_blk_set_features(struct vhost_blk *blk,
 	return vhost_blk_wait_old_requests(blk);
 }
 
-/* None of the features that <linux/vhost.h> defines for backends is needed. */
 static long vhost_blk_get_backend_features(u64 __user *argp)
 {
-	u64 features = 0;
+	u64 features = VHOST_BLK_BACKEND_FEATURES;
 
 	return copy_to_user(argp, &features, sizeof(features)) ? -EFAULT : 0;
 }
 
-static long vhost_blk_set_backend_features(const u64 __user *argp)
+static long vhost_blk_set_backend_features(struct vhost_blk *blk,
+					   const u64 __user *argp)
 {
 	u64 features;
+	unsigned int i;
 
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
-	return features ? -EOPNOTSUPP : 0;
+	if (features & ~VHOST_BLK_BACKEND_FEATURES)
+		return -EOPNOTSUPP;
+
+	/* vhost_set_backend_features() would take dev.mutex. */
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		struct vhost_virtqueue *vq = &blk->queues[i].vq;
+
+		mutex_lock(&vq->mutex);
+		vq->acked_backend_features = features;
+		mutex_unlock(&vq->mutex);
+	}
+	return 0;
 }
 
 static long vhost_blk_reset_owner(struct vhost_blk *blk)
@@ -746,7 +830,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	umem = vhost_dev_reset_owner_prepare();
 	if (!umem)
 		return -ENOMEM;
-	r = vhost_blk_stop_and_release(blk);
+	r = vhost_blk_stop_and_release(blk, true);
 	if (r) {
 		vhost_iotlb_free(umem);
 		return r;
@@ -840,12 +924,14 @@ static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 
 	if (vhost_blk_is_busy(blk, ioctl))
 		return -EBUSY;
+	/* Nor does it check addresses that are translated. */
+	if (blk->disk && (blk->stopped || blk->dev.iotlb) &&
+	    ioctl == VHOST_SET_VRING_ADDR)
+		return vhost_blk_set_ring_log(blk, argp);
 	if (blk->disk && blk->stopped) {
-		if (ioctl == VHOST_SET_VRING_ADDR)
-			return vhost_blk_set_ring_log(blk, argp);
 		/* vhost.c would check nothing, and nothing new is taken */
 		if (vhost_blk_must_wait(ioctl) &&
-		    wait_event_killable(blk->wait, !atomic_read(&blk->active)))
+		    wait_event_killable(blk->wait, vhost_blk_is_quiet(blk)))
 			return -EINTR;
 	}
 
@@ -919,7 +1005,7 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 	case VHOST_GET_BACKEND_FEATURES:
 		return vhost_blk_get_backend_features(argp);
 	case VHOST_SET_BACKEND_FEATURES:
-		return vhost_blk_set_backend_features(argp);
+		return vhost_blk_set_backend_features(blk, argp);
 	case VHOST_RESET_OWNER:
 		return vhost_blk_reset_owner(blk);
 	default:
@@ -960,6 +1046,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 
 	init_waitqueue_head(&blk->wait);
 	spin_lock_init(&blk->info_lock);
+	mutex_init(&blk->drain_mutex);
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		vhost_blk_init_queue(blk, &blk->queues[i]);
 		blk->vqs[i] = &blk->queues[i].vq;
@@ -982,7 +1069,8 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	WRITE_ONCE(blk->closing, true);
 	if (blk->disk) {
 		vhost_blk_stop_queues(blk);
-		wait_event_idle(blk->wait, !atomic_read(&blk->active));
+		wait_event_idle(blk->wait, vhost_blk_is_quiet(blk));
+		vhost_blk_drop_all_parked(blk);
 		vhost_blk_release_disk(blk);
 	}
 	mutex_unlock(&blk->dev.mutex);
@@ -1077,6 +1165,9 @@ static const struct file_operations vhost_blk_fops = {
 	.owner		= THIS_MODULE,
 	.open		= vhost_blk_open,
 	.release	= vhost_blk_release,
+	.read_iter	= vhost_blk_read_iter,
+	.write_iter	= vhost_blk_write_iter,
+	.poll		= vhost_blk_poll_file,
 	.unlocked_ioctl	= vhost_blk_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 	.show_fdinfo	= vhost_blk_show_fdinfo,

@@ -11,11 +11,13 @@
  *
  * blk_zoned.c has what only zoned devices need.
  * blk_poll.c looks for work in the ring and at the device, if it shall.
+ * blk_iotlb.c is about addresses that a virtual IOMMU translates.
  * blk.c is the device around it: open, ioctls, the disk, release.
  *
- * Lock order: vhost_dev.mutex, then vhost_virtqueue.mutex, then
- * vhost_blk.info_lock. A worker takes no vhost_dev.mutex, so an ioctl may wait
- * for it with that one held, but never with a virtqueue's.
+ * Lock order: vhost_dev.mutex, then vhost_blk.drain_mutex, then
+ * vhost_virtqueue.mutex, then vhost_blk.info_lock. A worker takes neither of
+ * the first two, so an ioctl may wait for it with them held, but never with a
+ * virtqueue's.
  */
 #ifndef _VHOST_BLK_H
 #define _VHOST_BLK_H
@@ -25,7 +27,10 @@
 #include <linux/blkdev.h>
 #include <linux/list.h>
 #include <linux/llist.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
 #include <linux/spinlock.h>
+#include <linux/uio.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -123,6 +128,8 @@ struct vhost_blk_bio {
  *              next window), FREE, or HELD
  *   HELD       nowhere: what there is to know is in vhost_blk_vq.held; FREE when
  *              the backend is released
+ *   PARKED     on vhost_blk_vq.parked: done with the guest's memory, but the
+ *              used ring is not to be had; virtqueue mutex
  */
 struct vhost_blk_req {
 	struct llist_node done_node;
@@ -156,10 +163,13 @@ struct vhost_blk_req {
 	struct iovec *iov;		/* a copy, if the ring's may not be used */
 	struct vhost_blk_zoned *zoned;	/* what zones need besides, or NULL */
 
-	struct vhost_log *log;		/* a copy, if data is to be logged */
+	union {				/* copies, if data is to be logged */
+		struct vhost_log *log;
+		struct iovec *log_iov;	/* with an IOTLB: what was translated */
+	};
 	u64 log_status;			/* guest physical address */
 
-	struct list_head poll_node;
+	struct list_head poll_node;	/* of .polled, or .parked afterwards */
 	struct vhost_blk_bio *bios;
 	struct vhost_blk_bio *last_bio;
 	struct vhost_blk_vecs *lent;	/* instead of inline_vecs, or NULL */
@@ -208,6 +218,8 @@ struct vhost_blk_vq {
 	u8 generation;
 	bool active;			/* counted in vhost_blk.active */
 	bool failed;			/* takes nothing until it is set up anew */
+	bool missed;			/* takes nothing until the IOTLB changes */
+	bool no_ring;			/* because the ring itself is not in it */
 	bool write_through;
 	dev_t dev;			/* of the last disk, for trace events */
 	bool no_write_zeroes[2];	/* the device refused: without, with unmap */
@@ -216,6 +228,7 @@ struct vhost_blk_vq {
 	struct list_head polled;	/* requests that must be polled for */
 	u64 polled_since;		/* ns, when the last of them was taken */
 	bool device_slow;		/* not worth polling for */
+	struct list_head parked;	/* requests without a used ring */
 	u32 poll_ns;			/* to look for work, before sleeping */
 	u64 idle_since;			/* ns, or 0 */
 	u8 serial[VHOST_BLK_SERIAL_LEN];
@@ -251,6 +264,9 @@ struct vhost_blk {
 	struct vhost_blk_disk *disk;
 	bool stopped;			/* but @disk may be in use still */
 
+	/* The generations of the queues change together, with this held. */
+	struct mutex drain_mutex;
+
 	bool closing;			/* large requests need not be finished */
 	bool stopping;			/* signal stop_ctx when @active is 0 */
 	atomic_t active;		/* queues started and not yet drained */
@@ -270,6 +286,8 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq,
 			  struct vhost_blk_disk *disk);
 bool vhost_blk_wake_queue(struct vhost_blk_vq *bvq);
 void vhost_blk_stop_queue(struct vhost_blk_vq *bvq);
+bool vhost_blk_is_parked(struct vhost_blk_vq *bvq);
+void vhost_blk_drop_parked(struct vhost_blk_vq *bvq);
 void vhost_blk_free_queue(struct vhost_blk_vq *bvq);
 void vhost_blk_forget_held(struct vhost_blk_vq *bvq);
 void vhost_blk_request_done(struct vhost_blk_req *req);
@@ -294,6 +312,9 @@ static inline bool vhost_blk_has_room(const struct vhost_blk_vq *bvq)
 int vhost_blk_get_chain(struct vhost_virtqueue *vq,
 			const struct vhost_iotlb_map **map,
 			unsigned int *out_num, unsigned int *in_num);
+
+/* blk.c */
+int vhost_blk_wait_old_requests(struct vhost_blk *blk);
 
 /* blk_bio.c */
 int vhost_blk_bio_init(void);
@@ -405,5 +426,15 @@ static inline void vhost_blk_put_zoned(struct vhost_blk_req *req)
 {
 }
 #endif
+
+/* blk_iotlb.c */
+int vhost_blk_reset_iotlb(struct vhost_blk *blk, bool on);
+bool vhost_blk_find_ring(struct vhost_blk_vq *bvq);
+void vhost_blk_retry_missed(struct vhost_blk *blk);
+bool vhost_blk_keep_log_iov(struct vhost_blk_req *req);
+void vhost_blk_log_iov(struct vhost_blk_req *req, u64 dirtied);
+ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to);
+ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from);
+__poll_t vhost_blk_poll_file(struct file *file, poll_table *wait);
 
 #endif /* _VHOST_BLK_H */

@@ -84,9 +84,13 @@ static bool vhost_blk_found_work(struct vhost_blk_vq *bvq)
 
 	if (bvq->pass_done || !llist_empty(&bvq->done))
 		return true;
-	return vhost_blk_has_room(bvq) && !bvq->failed &&
-	       vhost_vq_get_backend(vq) &&
-	       !vhost_vq_avail_empty(vq->dev, vq);
+	if (!vhost_blk_has_room(bvq) || bvq->failed ||
+	    !vhost_vq_get_backend(vq))
+		return false;
+	/* vhost_vq_avail_empty() would take a miss for an error. */
+	if (vq->iotlb && (bvq->missed || !vhost_blk_find_ring(bvq)))
+		return false;
+	return !vhost_vq_avail_empty(vq->dev, vq);
 }
 
 /**

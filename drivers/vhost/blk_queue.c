@@ -97,7 +97,7 @@ static void vhost_blk_check_drained(struct vhost_blk_vq *bvq)
 	lockdep_assert_held(&bvq->vq.mutex);
 
 	if (bvq->active && !vhost_vq_get_backend(&bvq->vq) &&
-	    !vhost_blk_in_flight(bvq)) {
+	    !vhost_blk_in_flight(bvq) && list_empty(&bvq->parked)) {
 		bvq->active = false;
 		trace_vhost_blk_queue_stop(bvq, VHOST_BLK_STOP_DRAINED);
 		/*
@@ -190,6 +190,10 @@ static void vhost_blk_log(struct vhost_blk_req *req)
 	/* Without a log since it was parsed there is nowhere to write to. */
 	if (!req->log_on || !vhost_has_feature(vq, VHOST_F_LOG_ALL))
 		return;
+	if (vq->iotlb) {
+		vhost_blk_log_iov(req, dirtied);
+		return;
+	}
 	/* A log that cannot be written is the VMM's loss, not the guest's. */
 	if (req->log_num && dirtied)
 		vhost_log_write(vq, req->log, req->log_num, dirtied, NULL, 0);
@@ -233,15 +237,30 @@ static void vhost_blk_hold(struct vhost_blk_req *req)
 	eventfd_signal(req->disk->held_ctx);
 }
 
+/* The driver gets it back. */
+static void vhost_blk_use(struct vhost_blk_req *req, u64 now)
+{
+	u32 len = vhost_blk_used_len(&req->cmd);
+	struct vhost_blk_vq *bvq = req->bvq;
+	u64 latency = now - req->start;
+
+	trace_vhost_blk_complete(req, len, latency);
+	vhost_blk_add_used(bvq, req->head, len);
+	vhost_blk_count_req(bvq, &req->cmd, latency);
+	vhost_blk_put_req(req);
+}
+
 /*
  * The one place where a request ends: status, log, used entry. Without a place
- * to put the status it must not look complete, so the queue fails instead. True
- * if there is something to tell the driver.
+ * to put the status it must not look complete, so the queue fails instead. But
+ * when the used ring is only not to be had for now, it is parked: all but the
+ * used entry is done, so that nothing in flight ever waits for the VMM.
+ *
+ * True if there is something to tell the driver.
  */
 static bool vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 {
 	struct vhost_blk_vq *bvq = req->bvq;
-	u64 latency = now - req->start;
 	int r;
 
 	if (unlikely(req->device_errno && bvq->held)) {
@@ -255,15 +274,35 @@ static bool vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 	if (r) {
 		vq_err(&bvq->vq, "Cannot write a status byte\n");
 		vhost_blk_fail_queue(bvq);
-	} else {
-		u32 len = vhost_blk_used_len(&req->cmd);
-
-		trace_vhost_blk_complete(req, len, latency);
-		vhost_blk_add_used(bvq, req->head, len);
-		vhost_blk_count_req(bvq, &req->cmd, latency);
+		vhost_blk_put_req(req);
+		return false;
 	}
-	vhost_blk_put_req(req);
-	return !r;
+	if (unlikely(bvq->no_ring)) {
+		vhost_blk_drop_log(req);
+		list_add_tail(&req->poll_node, &bvq->parked);
+		return false;
+	}
+	vhost_blk_use(req, now);
+	return true;
+}
+
+/* With an IOTLB: look for the ring, and whether somebody waits for it. */
+static void vhost_blk_unpark(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_req *req, *next;
+	u64 now;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (!vhost_blk_find_ring(bvq) || list_empty(&bvq->parked))
+		return;
+	now = ktime_get_ns();
+	list_for_each_entry_safe(req, next, &bvq->parked, poll_node) {
+		list_del(&req->poll_node);
+		vhost_blk_use(req, now);
+	}
+	vhost_blk_publish(bvq, true);
+	vhost_blk_check_drained(bvq);
 }
 
 static void vhost_blk_add_to_batch(struct vhost_blk_pass *pass,
@@ -399,6 +438,8 @@ static bool vhost_blk_keep_log(struct vhost_blk_req *req, unsigned int log_num)
 	req->log_num = 0;
 	if (!log_num)
 		return true;
+	if (req->bvq->vq.iotlb)
+		return vhost_blk_keep_log_iov(req);
 
 	req->log_status = log[log_num - 1].addr + log[log_num - 1].len - 1;
 	log_num = vhost_blk_nr_log(&req->cmd, log);
@@ -472,7 +513,11 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 
 	head = vhost_blk_next_chain(vq, pass, &out_num, &in_num, log, &log_num);
 	if (unlikely(head < 0)) {
-		vhost_blk_fail_queue(bvq);
+		/* Not in the IOTLB: the VMM was asked for it. */
+		if (head == -EAGAIN)
+			bvq->missed = true;
+		else
+			vhost_blk_fail_queue(bvq);
 		return false;
 	}
 	if (head == vq->num)
@@ -539,7 +584,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 
 	lockdep_assert_held(&vq->mutex);
 
-	if (!disk || bvq->failed)
+	if (!disk || bvq->failed || bvq->missed)
 		return false;
 
 	/* Another worker's pass may have enabled it since the last time. */
@@ -549,8 +594,8 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	while (vhost_blk_may_take(bvq, pass)) {
 		if (vhost_blk_take_chain(bvq, disk, &lim, pass, &added))
 			continue;
-		if (bvq->failed || added || pass->batch || pass->poll ||
-		    !vhost_enable_notify(vq->dev, vq))
+		if (bvq->failed || bvq->missed || added || pass->batch ||
+		    pass->poll || !vhost_enable_notify(vq->dev, vq))
 			break;
 		vhost_disable_notify(vq->dev, vq);
 	}
@@ -642,6 +687,9 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		pass.tail = &pass.batch;
 		pass.batched = 0;
 		vhost_blk_poll_device(bvq);
+		/* It may have gone whenever the mutex was dropped. */
+		if (unlikely(vq->iotlb))
+			vhost_blk_unpark(bvq);
 		added = vhost_blk_complete_done(bvq, &pass);
 		vhost_blk_publish(bvq, added);
 		added = vhost_blk_take_chains(bvq, &pass);
@@ -849,6 +897,8 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
 	bvq->dev = disk->bdev->bd_dev;
 	bvq->failed = false;
+	bvq->missed = false;
+	bvq->no_ring = false;
 	bvq->poll_ns = 0;
 	bvq->idle_since = 0;
 	bvq->device_slow = false;
@@ -872,6 +922,31 @@ void vhost_blk_stop_queue(struct vhost_blk_vq *bvq)
 	if (vhost_vq_get_backend(&bvq->vq))
 		trace_vhost_blk_queue_stop(bvq, VHOST_BLK_STOP_STOPPED);
 	vhost_vq_set_backend(&bvq->vq, NULL);
+	vhost_blk_check_drained(bvq);
+	mutex_unlock(&bvq->vq.mutex);
+}
+
+/* Are there used entries that wait for the used ring? */
+bool vhost_blk_is_parked(struct vhost_blk_vq *bvq)
+{
+	bool parked;
+
+	mutex_lock(&bvq->vq.mutex);
+	parked = !list_empty(&bvq->parked);
+	mutex_unlock(&bvq->vq.mutex);
+	return parked;
+}
+
+/* The ring will not come back. */
+void vhost_blk_drop_parked(struct vhost_blk_vq *bvq)
+{
+	struct vhost_blk_req *req, *next;
+
+	mutex_lock(&bvq->vq.mutex);
+	list_for_each_entry_safe(req, next, &bvq->parked, poll_node) {
+		list_del(&req->poll_node);
+		vhost_blk_put_req(req);
+	}
 	vhost_blk_check_drained(bvq);
 	mutex_unlock(&bvq->vq.mutex);
 }
@@ -909,6 +984,7 @@ void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
 	bvq->index = bvq - blk->queues;
 	bvq->vq.handle_kick = vhost_blk_handle_kick;
 	INIT_LIST_HEAD(&bvq->polled);
+	INIT_LIST_HEAD(&bvq->parked);
 	init_llist_head(&bvq->done);
 	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
 	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
