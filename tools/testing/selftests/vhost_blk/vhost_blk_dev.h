@@ -94,7 +94,7 @@ struct virtio_blk_zone_descriptor {
 /* VIRTIO_BLK_T_FLUSH_OUT, of the legacy interface. */
 #define BLK_T_FLUSH_OUT	5
 
-#define VDEV_MAX_QUEUES	8
+#define VDEV_MAX_QUEUES	16
 
 struct vdev_opts {
 	/* Rings to set up; 0 means 2: one to torture and its sibling. */
