@@ -29,6 +29,15 @@
  * queues for polling and is not slower than that, reads and writes of one bio then
  * complete without an interrupt.
  *
+ * With VIRTIO_F_ACCESS_PLATFORM in VHOST_SET_FEATURES, addresses of the driver and
+ * of the rings are translated by the VMM: it reads VHOST_IOTLB_MISS and writes
+ * VHOST_IOTLB_UPDATE and VHOST_IOTLB_INVALIDATE, as for every vhost device. A
+ * virtqueue that misses something waits for an update. An invalidation returns
+ * when every request that was taken before has left the driver's memory alone;
+ * it waits for no update. VHOST_SET_FEATURES without a backend empties the IOTLB.
+ * VHOST_BLK_PROBE_BACKEND does not return the bit: offer it to a driver only if
+ * there is an IOMMU, or if it is not passed on when the driver acks it.
+ *
  * All numbers are in the byte order of the host unless stated otherwise. A
  * sector is always 512 bytes.
  */
@@ -154,7 +163,8 @@ struct vhost_blk_backend {
  * ENOTBLK	@fd is not a block device.
  * EBUSY	A backend is set already, or requests of the last one are still
  *		in flight.
- * EFAULT	No virtqueue is set up, or a ring or the log cannot be accessed.
+ * EFAULT	No virtqueue is set up, or a ring or the log cannot be accessed;
+ *		with VIRTIO_F_ACCESS_PLATFORM a used ring is not in the IOTLB.
  * EINVAL	@size, @flags, padding or a limit is not valid, @stop_fd or
  *		@held_fd is not an eventfd, or the block device cannot do what an
  *		acked feature promises; also, of a zoned one: @capacity ends within
@@ -181,10 +191,15 @@ struct vhost_blk_backend {
  * If a fatal signal ends the wait it fails with -EINTR: the rings stay
  * stopped, and the call may be repeated. Without a backend it does nothing and
  * succeeds.
+ * With VIRTIO_F_ACCESS_PLATFORM it may fail with -EAGAIN: no request uses guest
+ * memory any more, but some have no used entry yet since the used ring is not in
+ * the IOTLB. Answer the VHOST_IOTLB_MISS and repeat the call, or drop these
+ * entries with VHOST_RESET_OWNER or close().
  *
  * VHOST_SET_FEATURES, VHOST_SET_VRING_NUM and VHOST_SET_VRING_BASE answer
  * -EBUSY while a backend is set, and VHOST_ATTACH_VRING_WORKER does from the stop
- * until it is released, as does VHOST_SET_VRING_ADDR if it would move the ring.
+ * until it is released, as does VHOST_SET_VRING_ADDR if it would move the ring; the
+ * latter with VIRTIO_F_ACCESS_PLATFORM as long as a backend is set.
  * VHOST_F_LOG_ALL, and whether and where the used ring is logged, may be changed
  * at any time.
  * That switch, VHOST_SET_MEM_TABLE, VHOST_SET_LOG_BASE and VHOST_SET_LOG_FD
