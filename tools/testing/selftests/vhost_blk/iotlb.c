@@ -1083,4 +1083,86 @@ TEST_F(iotlb, churn)
 	}
 }
 
+#define AREA_PAGES	32
+
+/* A mapping comes or goes, or a question is answered. */
+static bool random_message(struct vdev *dev, struct gbuf area,
+			   struct gbuf scratch, unsigned int *seed)
+{
+	uint32_t page = rand_r(seed) % AREA_PAGES * GUEST_PAGE;
+	uint32_t other = rand_r(seed) % AREA_PAGES * GUEST_PAGE;
+	struct vq *vq = &dev->vq[0];
+	const struct gbuf ring[] = {
+		vq->desc_buf, vq->avail_buf, vq->used_buf,
+	};
+	struct vhost_iotlb_msg miss;
+
+	switch (rand_r(seed) % 8) {
+	case 0:
+		return viommu_unmap_buf(dev, ring[rand_r(seed) % 3]);
+	case 1:
+		return viommu_unmap_buf(dev, gbuf_at(area, page, GUEST_PAGE));
+	case 2:
+	case 3:
+		return !viommu_send(dev, VHOST_IOTLB_UPDATE, area.gpa + page,
+				    GUEST_PAGE, scratch.p + other,
+				    1 + rand_r(seed) % 3);
+	default:
+		return !viommu_asks(dev, 0) ||
+		       (viommu_miss(dev, &miss) &&
+			viommu_map(dev, miss.iova & ~(GUEST_PAGE - 1),
+				   GUEST_PAGE, RW));
+	}
+}
+
+static int stop_at_last(struct vdev *dev)
+{
+	struct vhost_blk_backend none = { .size = sizeof(none), .fd = -1 };
+	int ret;
+
+	do {
+		if (!viommu_map_all(dev))
+			return -EIO;
+		ret = vdev_set_backend(dev, &none);
+	} while (ret == -EAGAIN);
+	return ret;
+}
+
+/* Whatever the VMM translates to what, under load: a stop ends, and is one. */
+TEST_F(iotlb, random_messages)
+{
+	struct rounds rounds = {};
+	struct gbuf area, scratch;
+	struct blk_req req[16];
+	unsigned int seed = 1, i;
+	struct vq *vq;
+
+	AGAIN(return, .backend.completion_ns = 50000);
+	vq = self->vq;
+	area = guest_alloc(&self->dev->mem, AREA_PAGES * GUEST_PAGE);
+	scratch = guest_alloc(&self->dev->mem, AREA_PAGES * GUEST_PAGE);
+	for (i = 0; i < 16; i++)
+		req[i] = read_req(self->dev, gbuf_at(area, 2 * i * GUEST_PAGE,
+						     2 * GUEST_PAGE));
+	while (rounds_left(&rounds, 10, 300)) {
+		for (i = 0; i < 16; i++)
+			blk_req_queue(vq, &req[i]);
+		vq_publish(vq);
+		vq_kick(vq);
+		for (i = 0; i < 40; i++)
+			ASSERT_TRUE(random_message(self->dev, area, scratch,
+						   &seed));
+		ASSERT_EQ(0, stop_at_last(self->dev));
+		if (!event_pending(vq->err))
+			EXPECT_EQ(vq_used_idx(vq),
+				  vdev_vring_base(self->dev, 0));
+		EXPECT_EQ(0, oracle_pins());
+
+		vq_reset(vq, 0);
+		ASSERT_TRUE(vdev_set_vring(self->dev, vq));
+		ASSERT_TRUE(viommu_set_vring(self->dev, vq, false));
+		ASSERT_TRUE(vdev_start(self->dev, self->b.be.fd, 0));
+	}
+}
+
 TEST_HARNESS_MAIN
