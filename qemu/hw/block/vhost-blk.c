@@ -38,10 +38,19 @@
 #include "system/tcg.h"
 
 /*
- * How soon to look again when a request was still on its way: short enough to
- * go unnoticed, long enough not to be a load.
+ * Before the kernel gets the queues, QEMU takes no more requests until it has
+ * completed those that it has.  It looks that often whether it has, ...
  */
-#define VHOST_BLK_RETRY_MS 20
+#define VHOST_BLK_POLL_MS 1
+/*
+ * ... and gives up after so long: what takes its time, a large discard or a
+ * disk that hangs, need not stop all the others.  The next time is twice as
+ * long, so that it will do one day for a disk that is just slow, ...
+ */
+#define VHOST_BLK_PAUSE_MS 100
+#define VHOST_BLK_MAX_PAUSE_MS 10000
+/* ... and so many times that later, so that it is always the smaller part. */
+#define VHOST_BLK_PAUSE_RATIO 10
 
 /*
  * Feature bits that ask nothing of who serves the rings: they describe the
@@ -223,6 +232,7 @@ static void vhost_blk_attach_queues(VHostBlk *s)
     VirtIOBlock *vblk = VIRTIO_BLK(s);
     int i;
 
+    s->pausing = false;
     for (i = 0; vblk->ioeventfd_started && i < vblk->conf.num_queues; i++) {
         vhost_blk_attach_queue(s, i);
     }
@@ -317,6 +327,10 @@ static void vhost_blk_drained_end(VirtIOBlock *vblk)
         }
         break;
     case VHOST_BLK_USERSPACE:
+        if (s->in_handover) {
+            /* vhost_blk_move_queues() goes on */
+            return;
+        }
         break;
     }
 
@@ -721,11 +735,6 @@ static void vhost_blk_try_start(VHostBlk *s)
     BlockBypass bypass;
     uint64_t features;
 
-    if (vhost_blk_has_requests(s)) {
-        timer_mod(s->retry_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                                  VHOST_BLK_RETRY_MS);
-        return;
-    }
     if (!vhost_blk_check(s, &bypass, &features, &err)) {
         vhost_blk_set_reason(s, err);
         return;
@@ -792,62 +801,133 @@ static void vhost_blk_unref_bh(void *opaque)
     object_unref(OBJECT(opaque));
 }
 
-static void vhost_blk_handover(void *opaque)
+/* May the queues be handed over, as far as it is for the device to say? */
+static bool vhost_blk_may_start(VHostBlk *s)
 {
-    VHostBlk *s = opaque;
     VirtIOBlock *vblk = VIRTIO_BLK(s);
-    BlockDriverState *bs = blk_bs(vblk->blk);
+
+    return s->state == VHOST_BLK_USERSPACE && !s->start_failed &&
+           blk_bs(vblk->blk) && !blk_in_drain(vblk->blk) &&
+           vhost_blk_is_running(s);
+}
+
+/* Has all ended that came from the queues, and all else on the drive? */
+static bool vhost_blk_is_idle(VHostBlk *s)
+{
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    return !vhost_blk_has_requests(s) &&
+           !bdrv_drain_poll(blk_bs(s->parent_obj.blk), NULL, false);
+}
+
+/* The queues are detached.  Returns false if something is still under way. */
+static bool vhost_blk_start_if_idle(VHostBlk *s)
+{
+    BlockDriverState *bs = blk_bs(s->parent_obj.blk);
+    bool idle;
+
+    /* This does not wait */
+    bdrv_do_drained_begin_quiesce(bs, NULL);
+    idle = vhost_blk_is_idle(s);
+    if (idle) {
+        vhost_blk_try_start(s);
+    }
+    bdrv_drained_end(bs);
+    return idle;
+}
+
+/*
+ * Who knows how long it takes what is still under way.  The main loop does not
+ * wait for it: let the queues rest, and look again soon.
+ */
+static void vhost_blk_pause(VHostBlk *s)
+{
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+
+    if (!s->pausing) {
+        s->pausing = true;
+        s->pause_end = now + s->pause_ms;
+    }
+    if (now < s->pause_end) {
+        timer_mod(s->retry_timer, now + VHOST_BLK_POLL_MS);
+        return;
+    }
+
+    s->not_before = now + s->pause_ms * VHOST_BLK_PAUSE_RATIO;
+    s->pause_ms = MIN(s->pause_ms * 2, VHOST_BLK_MAX_PAUSE_MS);
+    timer_mod(s->retry_timer, s->not_before);
+    vhost_blk_attach_queues(s);
+}
+
+/*
+ * Whatever comes while an I/O thread is waited for, here is decided who looks
+ * at the queues afterwards; but for the end of a drained section that lasts.
+ */
+static void vhost_blk_move_queues(VHostBlk *s)
+{
+    if (!s->pausing) {
+        vhost_blk_detach_queues(s);
+    }
+
+    if (vhost_blk_may_start(s)) {
+        if (!vhost_blk_start_if_idle(s)) {
+            vhost_blk_pause(s);
+            return;
+        }
+        /* It was the answer to all events so far */
+        qemu_bh_cancel(s->handover_bh);
+        s->pausing = false;
+        s->pause_ms = VHOST_BLK_PAUSE_MS;
+    }
+
+    if (s->state == VHOST_BLK_KERNEL) {
+        vhost_blk_attach_unused_queues(s);
+    } else if (!blk_in_drain(s->parent_obj.blk)) {
+        vhost_blk_attach_queues(s);
+    }
+}
+
+/* Do not disturb the guest if it is clear that the kernel cannot serve it. */
+static bool vhost_blk_check_before(VHostBlk *s)
+{
     Error *err = NULL;
     BlockBypass bypass;
     uint64_t features;
-    bool tried = false;
+
+    if (vhost_blk_check(s, &bypass, &features, &err)) {
+        vhost_blk_clear_reason(s);
+        return true;
+    }
+    vhost_blk_set_reason(s, err);
+    if (s->pausing) {
+        vhost_blk_attach_queues(s);
+    }
+    return false;
+}
+
+static void vhost_blk_handover(void *opaque)
+{
+    VHostBlk *s = opaque;
     Object *owner;
 
-    if (s->in_handover || s->start_failed || s->state != VHOST_BLK_USERSPACE ||
-        !bs || blk_in_drain(vblk->blk) || !vhost_blk_is_running(s)) {
+    if (s->in_handover || !vhost_blk_may_start(s) ||
+        !vhost_blk_check_before(s)) {
         return;
     }
-    /* Do not disturb the guest if it is clear that this will fail */
-    if (!vhost_blk_check(s, &bypass, &features, &err)) {
-        vhost_blk_set_reason(s, err);
+    if (qemu_clock_get_ms(QEMU_CLOCK_REALTIME) < s->not_before) {
+        timer_mod(s->retry_timer, s->not_before);
         return;
     }
 
     /*
-     * Waiting below may run anything, even an unplug of the device.  The device
-     * is a part of the one that the bus belongs to.
+     * Waiting for an I/O thread may run anything, even an unplug of the device.
+     * The device is a part of the one that the bus belongs to.
      */
     owner = OBJECT(qdev_get_parent_bus(DEVICE(s))->parent);
     object_ref(owner);
-    bdrv_ref(bs);
     s->in_handover = true;
-
-    vhost_blk_detach_queues(s);
-    bdrv_drained_begin(bs);
-    /* Someone else's drained section may have attached them meanwhile */
-    vhost_blk_detach_queues(s);
-
-    if (s->state == VHOST_BLK_USERSPACE && blk_bs(vblk->blk) == bs &&
-        bs->quiesce_counter == 1 && vhost_blk_is_running(s)) {
-        vhost_blk_try_start(s);
-        tried = true;
-    }
-
-    bdrv_drained_end(bs);
-    if (s->state == VHOST_BLK_KERNEL) {
-        vhost_blk_attach_unused_queues(s);
-    } else if (s->state == VHOST_BLK_USERSPACE && blk_bs(vblk->blk) != bs &&
-               !blk_in_drain(vblk->blk)) {
-        /* The drive has another node now: it was not that which was drained */
-        vhost_blk_attach_queues(s);
-    }
-    if (tried && s->handover_bh) {
-        /* This was the answer to all events so far, its own drain included */
-        qemu_bh_cancel(s->handover_bh);
-    }
-
+    vhost_blk_move_queues(s);
     s->in_handover = false;
-    bdrv_unref(bs);
     /* Not here: whoever called this BH is not done with the device */
     aio_bh_schedule_oneshot(qemu_get_aio_context(), vhost_blk_unref_bh, owner);
 }
@@ -887,6 +967,7 @@ static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
 
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_stop_ioeventfd(vdev);
+    s->pausing = false;
     bitmap_zero(s->attached_queues, s->parent_obj.conf.num_queues);
 }
 
@@ -1087,6 +1168,7 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
         vhost_blk_init_workers(s);
     }
     s->retry_timer = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_retry, s);
+    s->pause_ms = VHOST_BLK_PAUSE_MS;
     s->handover_bh = qemu_bh_new_guarded(vhost_blk_handover, s,
                                         &DEVICE(s)->mem_reentrancy_guard);
     return true;

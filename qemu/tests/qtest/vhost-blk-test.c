@@ -1,8 +1,8 @@
 /*
  * qtests of vhost-blk-pci: the data path moves while requests are under way
  *
- * Run as root on a host with the modules vhost_blk and null_blk; what cannot be
- * set up is a failure.  The disks are null_blk devices with memory and a slow
+ * Run as root on a host with the modules vhost_blk, null_blk and dm_mod, and
+ * with dmsetup; what cannot be set up is a failure.  The disks are null_blk devices with memory and a slow
  * timer, so that there are always requests in flight at the moment that counts.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -54,6 +54,8 @@ typedef struct Disk {
     char *config;
     char *path;
     char *stat;
+    /* The device mapper's name of what is at @path, if it lies on top */
+    char *mapped;
 } Disk;
 
 static int disk_count;
@@ -121,8 +123,64 @@ static Disk *disk_new_slow(void)
     return disk_new_with(true, 1500);
 }
 
+/* What it prints; the result is to be freed */
+static char *run(const char *format, ...) G_GNUC_PRINTF(1, 2);
+static char *run(const char *format, ...)
+{
+    g_autofree char *command = NULL;
+    char *output = NULL;
+    int status = -1;
+    va_list ap;
+
+    va_start(ap, format);
+    command = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    if (!g_spawn_command_line_sync(command, &output, NULL, &status, NULL) ||
+        status) {
+        g_error("'%s' failed", command);
+    }
+    return output;
+}
+
+/* A device of the device mapper's: @table is what lies where in it */
+static char *mapped_new(const char *name, const char *table)
+{
+    g_autofree char *minor = NULL;
+
+    g_free(run("dmsetup create --noudevsync %s --table '%s'", name, table));
+    minor = run("dmsetup info -c --noheadings -o minor %s", name);
+    return g_strdup_printf("/dev/dm-%s", g_strstrip(minor));
+}
+
+/* A disk that can be made to hang */
+static Disk *disk_new_mapped(void)
+{
+    Disk *disk = disk_new();
+    g_autofree char *table = g_strdup_printf("0 %d linear %s 0",
+                                             DISK_MB * 2048, disk->path);
+
+    disk->mapped = g_path_get_basename(disk->config);
+    g_free(disk->path);
+    disk->path = mapped_new(disk->mapped, table);
+    return disk;
+}
+
+static void disk_hang(Disk *disk)
+{
+    g_free(run("dmsetup suspend --noudevsync --nolockfs %s", disk->mapped));
+}
+
+static void disk_resume(Disk *disk)
+{
+    g_free(run("dmsetup resume --noudevsync %s", disk->mapped));
+}
+
 static void disk_free(Disk *disk)
 {
+    if (disk->mapped) {
+        g_free(run("dmsetup remove --noudevsync --retry %s", disk->mapped));
+        g_free(disk->mapped);
+    }
     write_file(disk->config, "power", "0");
     g_assert_cmpint(rmdir(disk->config), ==, 0);
     g_free(disk->config);
@@ -220,6 +278,23 @@ static void assert_reason(Guest *g, const char *text)
     g_assert_cmpstr(path, ==, "userspace");
     if (!strstr(reason, text)) {
         g_error("the reason is '%s', not '%s'", reason, text);
+    }
+}
+
+static void wait_reason(Guest *g, const char *text)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    for (;;) {
+        g_autofree char *reason = qom_get_string(g, "data-path-reason");
+
+        if (strstr(reason, text)) {
+            return;
+        }
+        if (g_get_monotonic_time() > end) {
+            g_error("the reason is '%s', not '%s'", reason, text);
+        }
+        g_usleep(1000);
     }
 }
 
@@ -1046,6 +1121,67 @@ static void test_stop_cont_mapping(void)
     disk_free(disk);
 }
 
+/*
+ * Requests that QEMU has taken never end.  It goes on, and takes others after a
+ * while; it does not wait for them to hand the queues over.
+ */
+static void test_hung(const char *device)
+{
+    Disk *disk = disk_new_mapped();
+    Guest *g = guest_boot_kernel(disk, 2, device);
+    Request *req;
+    Load *load;
+    int i;
+
+    /* Rather than to hang as well */
+    alarm(TIMEOUT_US / G_USEC_PER_SEC * 2);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    disk_hang(disk);
+    load = load_start(g);
+    /* One that does not need the disk: so QEMU has taken the others, too */
+    for (i = 0; i < g->queues; i++) {
+        req = submit(g, i, VIRTIO_BLK_T_GET_ID, 0, NULL, VIRTIO_BLK_ID_BYTES);
+        wait_used(g, i);
+        g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+        request_free(req);
+    }
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-remove',"
+        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    wait_reason(g, "transition");
+    for (i = 0; i < g->queues; i++) {
+        req = submit(g, i, VIRTIO_BLK_T_GET_ID, 0, NULL, VIRTIO_BLK_ID_BYTES);
+        wait_used(g, i);
+        g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+        request_free(req);
+    }
+    assert_reason(g, "transition");
+    for (i = 0; i < LOAD; i++) {
+        g_assert_cmphex(request_status(load->req[i]), ==, 0xff);
+    }
+
+    disk_resume(disk);
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    alarm(0);
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_hung_main_loop(void)
+{
+    test_hung("");
+}
+
+static void test_hung_iothread(void)
+{
+    test_hung(",iothread=t0 -object iothread,id=t0");
+}
+
 /* Of the file that QEMU has open as /dev/vhost-blk */
 static uint64_t count_kicks(Guest *g)
 {
@@ -1392,7 +1528,8 @@ static void test_bus_master(void)
     uint16_t command = qpci_config_readw(g->pci->pdev, PCI_COMMAND);
 
     load_finish(load_start(g), disk);
-    qpci_config_writew(g->pci->pdev, PCI_COMMAND, command & ~PCI_COMMAND_MASTER);
+    qpci_config_writew(g->pci->pdev, PCI_COMMAND,
+                       command & ~PCI_COMMAND_MASTER);
     wait_data_path(g, "userspace");
     qpci_config_writew(g->pci->pdev, PCI_COMMAND, command);
     g->vdev->bus->set_status(g->vdev, g->vdev->bus->get_status(g->vdev) |
@@ -2385,6 +2522,7 @@ int main(int argc, char **argv)
     if (geteuid() == 0) {
         load_module("modprobe vhost_blk");
         load_module("modprobe null_blk nr_devices=0");
+        load_module("modprobe dm_mod");
         if (!g_file_test("/sys/kernel/config/nullb", G_FILE_TEST_IS_DIR)) {
             load_module("mount -t configfs none /sys/kernel/config");
         }
@@ -2408,6 +2546,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/stop-cont-iothread",
                    test_stop_cont_iothread);
     qtest_add_func("/vhost-blk/move/stop-cont-mapping", test_stop_cont_mapping);
+    qtest_add_func("/vhost-blk/move/hung", test_hung_main_loop);
+    qtest_add_func("/vhost-blk/move/hung-iothread", test_hung_iothread);
     qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
     qtest_add_func("/vhost-blk/move/migrate-stopping", test_migrate_stopping);

@@ -50,6 +50,13 @@ struct VHostBlk {
     QEMUBH *handover_bh;
     QEMUTimer *retry_timer;
     bool in_handover;
+    /* Between two looks at whether QEMU has completed what it has taken */
+    bool pausing;
+    /* When it ends at the latest, and how long the next one may be */
+    int64_t pause_end;
+    int64_t pause_ms;
+    /* When the next hand-over may begin */
+    int64_t not_before;
     bool warned;
     /* The rings that the kernel has been given, one bit each */
     uint64_t kernel_rings;
