@@ -10,7 +10,12 @@
 
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/vhost.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include "libqos/malloc-pc.h"
 #include "libqos/pci-pc.h"
 #include "libqos/virtio-pci.h"
@@ -1345,6 +1350,58 @@ static void test_migrate_stopping(void)
     disk_free(disk);
 }
 
+/* The host does not take a dirty log from what this thread starts from now on */
+static void refuse_log(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                 offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, VHOST_SET_LOG_BASE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EFAULT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = { ARRAY_SIZE(code), code };
+
+    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
+    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), ==, 0);
+}
+
+static void *migrate_no_log(void *opaque)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    Disk *disk = disk_new();
+    bool failed = false;
+    Guest *g;
+
+    refuse_log();
+    g = guest_boot_kernel(disk, 1, "");
+    start_migration(g, file);
+    while (!failed) {
+        QDict *rsp = qtest_qmp_eventwait_ref(g->qts, "MIGRATION");
+        const char *status = qdict_get_str(qdict_get_qdict(rsp, "data"),
+                                           "status");
+
+        g_assert_cmpstr(status, !=, "completed");
+        failed = !strcmp(status, "failed");
+        qobject_unref(rsp);
+    }
+    unlink(file);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+    return NULL;
+}
+
+/* What the kernel writes to the guest's memory would be lost */
+static void test_migrate_no_log(void)
+{
+    /* There is no way back for a thread that has refused something */
+    g_thread_join(g_thread_new("no-log", migrate_no_log, NULL));
+}
+
 /* Requests that were under way are not lost: the rings are read again */
 static void test_reset(void)
 {
@@ -2551,6 +2608,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
     qtest_add_func("/vhost-blk/move/migrate-stopping", test_migrate_stopping);
+    qtest_add_func("/vhost-blk/move/migrate-no-log", test_migrate_no_log);
     qtest_add_func("/vhost-blk/move/reset", test_reset);
     qtest_add_func("/vhost-blk/move/driver-reset", test_driver_reset);
     qtest_add_func("/vhost-blk/move/queue-reset", test_queue_reset);
