@@ -1049,11 +1049,13 @@ static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t queue_index)
         return;
     }
     vhost_blk_take_back(s);
-    if (test_and_clear_bit(queue_index, s->reset_queues) &&
-        s->state == VHOST_BLK_USERSPACE && !blk_in_drain(vblk->blk)) {
-        vhost_blk_attach_queues(s);
+    if (test_and_clear_bit(queue_index, s->reset_queues)) {
+        /* As after a reset of the device, the queue need not be what it was */
+        s->start_failed = false;
+        if (s->state == VHOST_BLK_USERSPACE && !blk_in_drain(vblk->blk)) {
+            vhost_blk_attach_queues(s);
+        }
     }
-    s->start_failed = false;
     vhost_blk_schedule_handover(s);
 }
 

@@ -444,6 +444,14 @@ static void guest_repeat_status(Guest *g)
     g->vdev->bus->set_status(g->vdev, g->vdev->bus->get_status(g->vdev));
 }
 
+/* Enable a queue that may be enabled already */
+static void guest_enable_queue(Guest *g, int index)
+{
+    g->vdev->bus->queue_select(g->vdev, index);
+    qpci_io_writew(g->pci->pdev, g->pci->bar,
+                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_ENABLE, 1);
+}
+
 /* Say what the 32 KiB from 0xc0000 + @n * 0x8000 are: 3 is RAM, 0 is not */
 static void guest_set_pam(Guest *g, int n, int low, int high)
 {
@@ -2177,9 +2185,7 @@ static void test_enable_while_running(void)
     wait_data_path(g, "kernel");
     load_finish(load_start(g), disk);
 
-    g->vdev->bus->queue_select(g->vdev, 0);
-    qpci_io_writew(g->pci->pdev, g->pci->bar,
-                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_ENABLE, 1);
+    guest_enable_queue(g, 0);
     wait_data_path(g, "kernel");
     load_finish(load_start(g), disk);
     guest_quit(g);
@@ -2538,6 +2544,8 @@ static void test_start_failed(void)
     }
     for (i = 0; i < 5; i++) {
         guest_repeat_status(g);
+        write_block(g, i, i);
+        guest_enable_queue(g, 0);
         write_block(g, i, i);
     }
     /* One is about the bitmap */
