@@ -416,7 +416,8 @@ static bool vhost_blk_check_memory(VHostBlk *s, Error **errp)
 
 /*
  * The kernel must not go on with what is not the guest's memory any more.  This
- * waits for it, as it would be waited for if it took the new memory.
+ * waits for it, as it would be waited for if it took the new memory.  And what
+ * it could not go on with may be undone by now.
  */
 static void vhost_blk_memory_changed(struct vhost_dev *dev, int ret)
 {
@@ -424,6 +425,7 @@ static void vhost_blk_memory_changed(struct vhost_dev *dev, int ret)
     Error *err = NULL;
 
     if (s->state != VHOST_BLK_KERNEL && s->state != VHOST_BLK_STOPPING) {
+        vhost_blk_schedule_handover(s);
         return;
     }
     if (ret < 0) {

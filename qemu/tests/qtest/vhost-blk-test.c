@@ -2354,7 +2354,6 @@ static void test_memory_regions(void)
     for (i = 0; i < 6; i++) {
         guest_set_pam(g, i, 0, 0);
     }
-    guest_repeat_status(g);
     wait_data_path(g, "kernel");
     load_finish(load_start(g), disk);
     guest_quit(g);
