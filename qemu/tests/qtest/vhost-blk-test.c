@@ -1240,6 +1240,16 @@ static void test_no_kicks(void)
     disk_free(disk);
 }
 
+static void reset_queue(Guest *g, int index)
+{
+    g->vdev->bus->queue_select(g->vdev, index);
+    qpci_io_writew(g->pci->pdev, g->pci->bar,
+                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET, 1);
+    g_assert_cmpint(qpci_io_readw(g->pci->pdev, g->pci->bar,
+                                  common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET),
+                    ==, 0);
+}
+
 static void wait_migration(Guest *g)
 {
     for (;;) {
@@ -1328,6 +1338,38 @@ static void test_migrate(void)
         check_block(g, 7, 7);
         load_finish(load_start(g), disk);
     }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/*
+ * Between the reset of a queue and its being enabled again: where the device goes
+ * nothing tells that, but that the queue has no address
+ */
+static void test_migrate_queue_reset(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    Request *req;
+    char buf[BLOCK_SIZE] = {};
+    uint16_t head;
+
+    load_finish(load_start(g), disk);
+    reset_queue(g, 1);
+    req = submit_quietly(g, 1, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf), &head);
+    publish(g, g->vq[1], head);
+    g = guest_migrate(g, disk, "vhost-blk-pci");
+    req->guest = g;
+    wait_data_path(g, "kernel");
+    g->vdev->bus->virtqueue_kick(g->vdev, g->vq[1]);
+    write_block(g, 0, 1);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    request_free(req);
+
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[1] = guest_setup_queue(g, 1);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -1450,16 +1492,6 @@ static void test_driver_reset(void)
     }
     guest_quit(g);
     disk_free(disk);
-}
-
-static void reset_queue(Guest *g, int index)
-{
-    g->vdev->bus->queue_select(g->vdev, index);
-    qpci_io_writew(g->pci->pdev, g->pci->bar,
-                   common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET, 1);
-    g_assert_cmpint(qpci_io_readw(g->pci->pdev, g->pci->bar,
-                                  common_cfg(g) + VIRTIO_PCI_COMMON_Q_RESET),
-                    ==, 0);
 }
 
 static void test_queue_reset(void)
@@ -2615,6 +2647,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
     qtest_add_func("/vhost-blk/move/migrate-stopping", test_migrate_stopping);
+    qtest_add_func("/vhost-blk/move/migrate-queue-reset",
+                   test_migrate_queue_reset);
     qtest_add_func("/vhost-blk/move/migrate-no-log", test_migrate_no_log);
     qtest_add_func("/vhost-blk/move/reset", test_reset);
     qtest_add_func("/vhost-blk/move/driver-reset", test_driver_reset);

@@ -60,7 +60,10 @@ struct VHostBlk {
     bool warned;
     /* The rings that the kernel has been given, one bit each */
     uint64_t kernel_rings;
-    /* Queues that the driver has reset and not enabled again */
+    /*
+     * Queues that the driver has reset and not enabled again.  It does not
+     * migrate: by then such a queue has no address, and nobody serves it.
+     */
     DECLARE_BITMAP(reset_queues, VIRTIO_QUEUE_MAX);
     /* Queues whose host notifier is attached to the AioContext */
     DECLARE_BITMAP(attached_queues, VIRTIO_QUEUE_MAX);
