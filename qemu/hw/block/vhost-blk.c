@@ -14,6 +14,10 @@
  * - The way into the kernel is a bottom half, which runs some time after the
  *   last drained section ended and checks everything again.
  *
+ * A request that the disk fails is not completed by the kernel.  The device
+ * takes the queues back at once, the request comes with them, and virtio-blk
+ * runs it again and knows what to do if it fails again.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -51,6 +55,12 @@
 #define VHOST_BLK_MAX_PAUSE_MS 10000
 /* ... and so many times that later, so that it is always the smaller part. */
 #define VHOST_BLK_PAUSE_RATIO 10
+
+/*
+ * For how long QEMU serves the disk after it has failed a request: the next one
+ * may well fail, too.
+ */
+#define VHOST_BLK_AFTER_ERROR_MS 1000
 
 /*
  * Feature bits that ask nothing of who serves the rings: they describe the
@@ -153,12 +163,82 @@ static void vhost_blk_forget_rings(VHostBlk *s)
     }
 }
 
+/*
+ * Ask for the requests that the kernel has taken and the disk has failed.
+ * @requests has room for all that a queue can have.
+ */
+static unsigned int vhost_blk_get_held(VHostBlk *s, int n,
+                                       struct vhost_blk_held_request *requests)
+{
+    struct vhost_blk_held held = {
+        .size = sizeof(held),
+        .queue = n,
+        .nr = VIRTQUEUE_MAX_SIZE,
+        .requests = (uintptr_t)requests,
+    };
+
+    if (vhost_blk_ioctl(s, VHOST_BLK_GET_HELD, &held) < 0) {
+        return 0;
+    }
+    return MIN(held.nr, VIRTQUEUE_MAX_SIZE);
+}
+
+/*
+ * Make them requests of virtio-blk's that have failed before.  They will be run
+ * once more, so it is the block layer that says what is wrong, if it still is,
+ * and virtio-blk that knows what is to be done about it.
+ */
+static void vhost_blk_take_held(VHostBlk *s, int n,
+                                const struct vhost_blk_held_request *requests,
+                                unsigned int count)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    VirtQueue *vq = virtio_get_queue(vdev, n);
+    unsigned int i;
+
+    for (i = 0; i < count; i++) {
+        VirtIOBlockReq *req = virtqueue_get_taken(vq, requests[i].head,
+                                                  sizeof(*req));
+
+        if (!req) {
+            if (!vdev->broken) {
+                virtio_error(vdev, "vhost-blk: queue %d has failed requests, "
+                             "but DMA is off", n);
+            }
+            return;
+        }
+        virtio_blk_add_failed_request(vblk, vq, req);
+    }
+
+    if (count) {
+        s->has_held = true;
+        s->not_before = MAX(s->not_before,
+                            qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                            VHOST_BLK_AFTER_ERROR_MS);
+    }
+}
+
+/* While the machine is stopped they wait, as those of virtio-blk do. */
+static void vhost_blk_run_held(VHostBlk *s)
+{
+    VirtIOBlock *vblk = VIRTIO_BLK(s);
+
+    if (s->has_held && vblk->ioeventfd_started &&
+        VIRTIO_DEVICE(s)->vm_running) {
+        s->has_held = false;
+        virtio_blk_restart_requests(vblk);
+    }
+}
+
 /* @used_idx: what the driver has been told of */
 static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     VirtQueue *vq = virtio_get_queue(vdev, n);
     uint16_t avail_idx = virtio_queue_get_last_avail_idx(vdev, n);
+    g_autofree struct vhost_blk_held_request *held = NULL;
+    unsigned int held_count;
 
     /*
      * A kick that the kernel was woken by is still in the notifier, and it may
@@ -178,10 +258,16 @@ static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
     if (event_notifier_test_and_clear(&s->vqs[n].error_notifier)) {
         s->ring_failed = true;
     }
-    if (avail_idx != used_idx) {
+
+    held = g_new(struct vhost_blk_held_request, VIRTQUEUE_MAX_SIZE);
+    held_count = vhost_blk_get_held(s, n, held);
+    if ((uint16_t)(avail_idx - used_idx) != held_count) {
         /* Nobody will ever complete what lies in between */
         virtio_error(vdev, "vhost-blk: queue %d comes back at %u, but its used "
-                     "index is %u", n, avail_idx, used_idx);
+                     "index is %u, and %u requests have failed", n, avail_idx,
+                     used_idx, held_count);
+    } else if (!test_bit(n, s->reset_queues)) {
+        vhost_blk_take_held(s, n, held, held_count);
     }
 }
 
@@ -242,6 +328,7 @@ static void vhost_blk_attach_queues(VHostBlk *s)
 static void vhost_blk_unpark(VHostBlk *s)
 {
     s->state = VHOST_BLK_USERSPACE;
+    vhost_blk_run_held(s);
     vhost_blk_attach_queues(s);
     vhost_blk_schedule_handover(s);
 }
@@ -289,6 +376,19 @@ static void vhost_blk_stopped(EventNotifier *n)
 
     if (event_notifier_test_and_clear(n) && s->state == VHOST_BLK_STOPPING) {
         vhost_blk_finish_stop(s);
+    }
+}
+
+/*
+ * The disk has failed a request.  There may be others that it does not, and the
+ * main loop does not wait for them.
+ */
+static void vhost_blk_held(EventNotifier *n)
+{
+    VHostBlk *s = container_of(n, VHostBlk, held);
+
+    if (event_notifier_test_and_clear(n) && s->state == VHOST_BLK_KERNEL) {
+        vhost_blk_begin_stop(s);
     }
 }
 
@@ -439,30 +539,6 @@ static void vhost_blk_memory_changed(struct vhost_dev *dev, int ret)
 
 /* ---- from QEMU into the kernel ---- */
 
-/* Only virtio-blk can stop the machine on an error, or try again. */
-static bool vhost_blk_check_error_policy(VHostBlk *s, Error **errp)
-{
-    VirtIOBlock *vblk = VIRTIO_BLK(s);
-    BlockConf *conf = &vblk->conf.conf;
-    BlockdevOnError werror = blk_get_on_error(vblk->blk, false);
-    BlockdevOnError rerror = blk_get_on_error(vblk->blk, true);
-
-    if (conf->werror == BLOCKDEV_ON_ERROR_AUTO &&
-        werror == BLOCKDEV_ON_ERROR_ENOSPC) {
-        /* What "auto" means for virtio-blk; here it means to report. */
-        werror = BLOCKDEV_ON_ERROR_REPORT;
-    }
-    if (werror != BLOCKDEV_ON_ERROR_REPORT) {
-        error_setg(errp, "werror=%s needs QEMU", BlockdevOnError_str(werror));
-        return false;
-    }
-    if (rerror != BLOCKDEV_ON_ERROR_REPORT) {
-        error_setg(errp, "rerror=%s needs QEMU", BlockdevOnError_str(rerror));
-        return false;
-    }
-    return true;
-}
-
 static bool vhost_blk_check_machine(VHostBlk *s, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -596,7 +672,6 @@ static bool vhost_blk_check(VHostBlk *s, BlockBypass *bypass,
         return false;
     }
     return vhost_blk_check_machine(s, errp) &&
-           vhost_blk_check_error_policy(s, errp) &&
            vhost_blk_check_regions(s, errp) &&
            vhost_blk_check_disk(s, bypass, features, errp) &&
            vhost_blk_check_driver(s, *features, errp);
@@ -658,7 +733,7 @@ static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
     struct vhost_blk_backend backend = {
         .size = sizeof(backend),
         .fd = bypass->fd,
-        .flags =
+        .flags = VHOST_BLK_BACKEND_HOLD_ERRORS |
             (bypass->read_only ? VHOST_BLK_BACKEND_READ_ONLY : 0) |
             (bypass->write_through ? VHOST_BLK_BACKEND_WRITE_THROUGH : 0) |
             (bypass->discard_ignore ? VHOST_BLK_BACKEND_DISCARD_IGNORE : 0) |
@@ -669,6 +744,7 @@ static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
         .max_write_zeroes_sectors = vblk->conf.max_write_zeroes_sectors,
         .max_write_zeroes_seg = 1,
         .stop_fd = event_notifier_get_wfd(&s->stopped),
+        .held_fd = event_notifier_get_wfd(&s->held),
     };
     uint64_t capacity;
 
@@ -676,6 +752,7 @@ static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
     backend.capacity = capacity;
 
     event_notifier_test_and_clear(&s->stopped);
+    event_notifier_test_and_clear(&s->held);
     return vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &backend);
 }
 
@@ -959,6 +1036,7 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
             vhost_blk_attach_queues(s);
         }
     }
+    vhost_blk_run_held(s);
     vhost_blk_schedule_handover(s);
     return 0;
 }
@@ -1067,6 +1145,7 @@ static void vhost_blk_reset(VirtIODevice *vdev)
 
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_reset(vdev);
+    s->has_held = false;
     bitmap_zero(s->reset_queues, s->parent_obj.conf.num_queues);
     if (s->ring_failed || s->start_failed) {
         s->ring_failed = false;
@@ -1160,6 +1239,10 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
         error_setg(errp, "cannot create an eventfd");
         goto out_cleanup_dev;
     }
+    if (event_notifier_init(&s->held, false) < 0) {
+        error_setg(errp, "cannot create an eventfd");
+        goto out_cleanup_stopped;
+    }
 
     s->dev.memory_changed = vhost_blk_memory_changed;
     for (i = 0; i < s->dev.nvqs; i++) {
@@ -1168,6 +1251,8 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
     }
     aio_set_event_notifier(qemu_get_aio_context(), &s->stopped,
                            vhost_blk_stopped, NULL, NULL);
+    aio_set_event_notifier(qemu_get_aio_context(), &s->held, vhost_blk_held,
+                           NULL, NULL);
     if (s->workers > 1) {
         vhost_blk_init_workers(s);
     }
@@ -1177,6 +1262,8 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
                                         &DEVICE(s)->mem_reentrancy_guard);
     return true;
 
+out_cleanup_stopped:
+    event_notifier_cleanup(&s->stopped);
 out_cleanup_dev:
     vhost_dev_cleanup(&s->dev);
 out_free_vqs:
@@ -1197,6 +1284,7 @@ static void vhost_blk_disconnect(VHostBlk *s)
 
     aio_set_event_notifier(qemu_get_aio_context(), &s->stopped, NULL, NULL,
                            NULL);
+    aio_set_event_notifier(qemu_get_aio_context(), &s->held, NULL, NULL, NULL);
     if (s->dev.started) {
         /*
          * After a stop that failed.  Closing the file ends it in any case, and
@@ -1208,6 +1296,7 @@ static void vhost_blk_disconnect(VHostBlk *s)
     }
     vhost_dev_cleanup(&s->dev);
     event_notifier_cleanup(&s->stopped);
+    event_notifier_cleanup(&s->held);
     g_free(s->vqs);
     s->vqs = NULL;
 }

@@ -1,9 +1,10 @@
 /*
  * qtests of vhost-blk-pci: the data path moves while requests are under way
  *
- * Run as root on a host with the modules vhost_blk, null_blk and dm_mod, and
- * with dmsetup; what cannot be set up is a failure.  The disks are null_blk devices with memory and a slow
- * timer, so that there are always requests in flight at the moment that counts.
+ * Run as root on a host with the modules vhost_blk, null_blk, dm_mod and
+ * dm_thin_pool, and with dmsetup; what cannot be set up is a failure.  The
+ * disks are null_blk devices with memory and a slow timer, so that there are
+ * always requests in flight at the moment that counts.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -192,6 +193,16 @@ static void disk_free(Disk *disk)
     g_free(disk->path);
     g_free(disk->stat);
     g_free(disk);
+}
+
+/* Whether requests to one block fail */
+static void disk_set_bad(Disk *disk, uint64_t block, bool bad)
+{
+    g_autofree char *range = g_strdup_printf("%c%" PRIu64 "-%" PRIu64,
+        bad ? '+' : '-', block * BLOCK_SECTORS,
+        (block + 1) * BLOCK_SECTORS - 1);
+
+    write_file(disk->config, "badblocks", range);
 }
 
 /* How many flushes the disk has completed */
@@ -758,33 +769,57 @@ static void flush(Guest *g)
                     VIRTIO_BLK_S_OK);
 }
 
-/* Many writes at once, over all queues; wait for them with load_finish() */
+/* Many requests at once, over all queues; wait for them with load_finish() */
 typedef struct Load {
     Guest *guest;
     Request *req[LOAD];
     unsigned int seed;
+    /* From one request to the next, in blocks */
+    int stride;
 } Load;
 
 static unsigned int next_seed;
 
-static Load *load_start(Guest *g)
+static Load *load_start_as(Guest *g, uint32_t type, int stride)
 {
     Load *load = g_new0(Load, 1);
+    struct virtio_blk_discard_write_zeroes range = {
+        .num_sectors = cpu_to_le32(BLOCK_SECTORS),
+    };
     char buf[BLOCK_SIZE];
     int i;
 
     load->guest = g;
     load->seed = next_seed;
+    load->stride = stride;
     next_seed += LOAD;
     for (i = 0; i < LOAD; i++) {
-        fill(buf, sizeof(buf), load->seed + i);
-        load->req[i] = submit(g, i % g->queues, VIRTIO_BLK_T_OUT,
-                              i * BLOCK_SECTORS, buf, sizeof(buf));
+        uint64_t sector = i * stride * BLOCK_SECTORS;
+        int queue = i % g->queues;
+
+        switch (type) {
+        case VIRTIO_BLK_T_IN:
+            load->req[i] = submit(g, queue, type, sector, NULL, sizeof(buf));
+            break;
+        case VIRTIO_BLK_T_DISCARD:
+            range.sector = cpu_to_le64(sector);
+            load->req[i] = submit(g, queue, type, 0, &range, sizeof(range));
+            break;
+        default:
+            fill(buf, sizeof(buf), load->seed + i);
+            load->req[i] = submit(g, queue, type, sector, buf, sizeof(buf));
+        }
     }
     return load;
 }
 
-static void load_wait(Load *load)
+static Load *load_start(Guest *g)
+{
+    return load_start_as(g, VIRTIO_BLK_T_OUT, 1);
+}
+
+/* All are done */
+static void load_collect(Load *load)
 {
     Guest *g = load->guest;
     int i;
@@ -793,14 +828,30 @@ static void load_wait(Load *load)
         /* Each chain comes back exactly once, in any order */
         wait_used(g, i % g->queues);
     }
-    for (i = 0; i < LOAD; i++) {
-        g_assert_cmpint(request_status(load->req[i]), ==, VIRTIO_BLK_S_OK);
-        request_free(load->req[i]);
-    }
     for (i = 0; i < g->queues; i++) {
         g_assert_false(get_used(g, i));
         qvirtqueue_reset_pool(g->vq[i]);
     }
+}
+
+static void load_free_requests(Load *load)
+{
+    int i;
+
+    for (i = 0; i < LOAD; i++) {
+        request_free(load->req[i]);
+    }
+}
+
+static void load_wait(Load *load)
+{
+    int i;
+
+    load_collect(load);
+    for (i = 0; i < LOAD; i++) {
+        g_assert_cmpint(request_status(load->req[i]), ==, VIRTIO_BLK_S_OK);
+    }
+    load_free_requests(load);
 }
 
 static void load_check(Load *load, Disk *disk)
@@ -808,8 +859,8 @@ static void load_check(Load *load, Disk *disk)
     int i;
 
     for (i = 0; i < LOAD; i++) {
-        check_block(load->guest, i, load->seed + i);
-        check_disk(disk, i, load->seed + i);
+        check_block(load->guest, i * load->stride, load->seed + i);
+        check_disk(disk, i * load->stride, load->seed + i);
     }
 }
 
@@ -920,7 +971,7 @@ static uint64_t kernel_count(Guest *g, const char *name)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fdinfo",
                                             (int)qtest_pid(g->qts));
-    g_autofree char *word = g_strdup_printf(" %s ", name);
+    g_autofree char *word = g_strdup_printf("%s ", name);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *file;
     uint64_t count = 0;
@@ -936,7 +987,9 @@ static uint64_t kernel_count(Guest *g, const char *name)
             continue;
         }
         for (p = info; (p = strstr(p, word)); p += strlen(word)) {
-            count += g_ascii_strtoull(p + strlen(word), NULL, 10);
+            if (p[-1] == ' ' || p[-1] == '\t') {
+                count += g_ascii_strtoull(p + strlen(word), NULL, 10);
+            }
         }
     }
     return count;
@@ -1277,7 +1330,25 @@ static void start_migration(Guest *g, const char *file)
                              " 'arguments': {'uri': %s}}", uri);
 }
 
-/* Move a running guest into another QEMU, where its disk is a @driver */
+static void wait_not_status(Guest *g, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    bool found = false;
+
+    while (!found) {
+        QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-status'}");
+        QDict *info = qdict_get_qdict(rsp, "return");
+
+        found = strcmp(qdict_get_str(info, "status"), status);
+        qobject_unref(rsp);
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+/*
+ * Move a guest into another QEMU, where its disk is a @driver; it runs there,
+ * even if it did not before
+ */
 static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
 {
     g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
@@ -1300,7 +1371,8 @@ static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
     pc_alloc_init(&src->alloc, src->qts, ALLOC_NO_FLAGS);
     qtest_qmp_assert_success(dst->qts, "{'execute': 'migrate-incoming',"
                              " 'arguments': {'uri': %s}}", uri);
-    qtest_qmp_eventwait(dst->qts, "RESUME");
+    wait_not_status(dst, "inmigrate");
+    qmp(dst, "cont");
     guest_find_device(dst, SLOT);
     dst->vdev->features = src->vdev->features;
     for (i = 0; i < src->queues; i++) {
@@ -1343,8 +1415,8 @@ static void test_migrate(void)
 }
 
 /*
- * Between the reset of a queue and its being enabled again: where the device goes
- * nothing tells that, but that the queue has no address
+ * Between the reset of a queue and its being enabled again: nothing tells that
+ * to where the device goes, but that the queue has no address
  */
 static void test_migrate_queue_reset(void)
 {
@@ -1400,7 +1472,7 @@ static void test_migrate_stopping(void)
     disk_free(disk);
 }
 
-/* The host does not take a dirty log from what this thread starts from now on */
+/* The host takes no dirty log from what this thread starts from now on */
 static void refuse_log(void)
 {
     struct sock_filter code[] = {
@@ -2392,6 +2464,485 @@ static void test_memory_regions(void)
     disk_free(disk);
 }
 
+/* ---- tests: a disk that fails requests ---- */
+
+/* The one that fails, of a load with a stride of 2: no two can be merged */
+#define BAD_REQUEST         5
+#define BAD_BLOCK           (2 * BAD_REQUEST)
+
+static QDict *query_disk(Guest *g, QDict **rsp)
+{
+    QListEntry *entry;
+
+    *rsp = qtest_qmp(g->qts, "{'execute': 'query-block'}");
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(*rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (qdict_haskey(info, "qdev")) {
+            return info;
+        }
+    }
+    g_assert_not_reached();
+}
+
+static void assert_io_status(Guest *g, const char *expected)
+{
+    QDict *rsp, *info = query_disk(g, &rsp);
+
+    /* It is not there if no error would stop the machine */
+    g_assert_cmpstr(qdict_get_try_str(info, "io-status") ?: "ok", ==, expected);
+    qobject_unref(rsp);
+}
+
+static void assert_run_state(Guest *g, const char *expected)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-status'}");
+
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "return"), "status"), ==,
+                    expected);
+    qobject_unref(rsp);
+}
+
+static void wait_io_error(Guest *g, const char *operation, const char *action,
+                          bool nospace)
+{
+    QDict *rsp = qtest_qmp_eventwait_ref(g->qts, "BLOCK_IO_ERROR");
+    QDict *data = qdict_get_qdict(rsp, "data");
+
+    g_assert_cmpstr(qdict_get_str(data, "operation"), ==, operation);
+    g_assert_cmpstr(qdict_get_str(data, "action"), ==, action);
+    g_assert_cmpstr(qdict_get_str(data, "node-name"), ==, "dev");
+    g_assert_cmpstr(qdict_get_str(data, "reason"), ==,
+                    strerror(nospace ? ENOSPC : EIO));
+    /* It is not there if no error would stop the machine */
+    g_assert_cmpint(qdict_get_try_bool(data, "nospace", nospace), ==, nospace);
+    qobject_unref(rsp);
+}
+
+static void assert_no_io_error(Guest *g)
+{
+    /* Events from before the answer come before it */
+    qmp(g, "query-version");
+    g_assert_null(qtest_qmp_event_ref(g->qts, "BLOCK_IO_ERROR"));
+}
+
+static void wait_in_flight(Guest *g, uint64_t count)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (kernel_count(g, "in-flight") != count) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+}
+
+typedef struct Policy {
+    const char *name;
+    const char *device;
+    uint32_t type;
+    const char *action;
+    /* What the guest gets in the end */
+    uint8_t status;
+} Policy;
+
+static const Policy policies[] = {
+    { "write-stop", ",werror=stop", VIRTIO_BLK_T_OUT, "stop",
+      VIRTIO_BLK_S_OK },
+    { "read-stop", ",rerror=stop", VIRTIO_BLK_T_IN, "stop", VIRTIO_BLK_S_OK },
+    { "discard-stop", ",werror=stop", VIRTIO_BLK_T_DISCARD, "stop",
+      VIRTIO_BLK_S_OK },
+    { "iothread-stop", ",werror=stop,iothread=t0 -object iothread,id=t0",
+      VIRTIO_BLK_T_OUT, "stop", VIRTIO_BLK_S_OK },
+    { "write-report", ",werror=report", VIRTIO_BLK_T_OUT, "report",
+      VIRTIO_BLK_S_IOERR },
+    { "read-report", ",rerror=report", VIRTIO_BLK_T_IN, "report",
+      VIRTIO_BLK_S_IOERR },
+    { "write-ignore", ",werror=ignore", VIRTIO_BLK_T_OUT, "ignore",
+      VIRTIO_BLK_S_OK },
+    { "read-ignore", ",rerror=ignore", VIRTIO_BLK_T_IN, "ignore",
+      VIRTIO_BLK_S_OK },
+    { "write-enospc", ",werror=enospc", VIRTIO_BLK_T_OUT, "report",
+      VIRTIO_BLK_S_IOERR },
+    { "write-auto", "", VIRTIO_BLK_T_OUT, "report", VIRTIO_BLK_S_IOERR },
+    { "read-auto", "", VIRTIO_BLK_T_IN, "report", VIRTIO_BLK_S_IOERR },
+};
+
+/* The machine has stopped because of the error */
+static void assert_stopped(Guest *g, Load *load)
+{
+    int i;
+
+    qtest_qmp_eventwait(g->qts, "STOP");
+    assert_run_state(g, "io-error");
+    assert_io_status(g, "failed");
+    g_assert_cmphex(request_status(load->req[BAD_REQUEST]), ==, 0xff);
+    for (i = 0; i < LOAD; i++) {
+        /* One may not have been taken yet */
+        if (request_status(load->req[i]) != 0xff) {
+            g_assert_cmphex(request_status(load->req[i]), ==, VIRTIO_BLK_S_OK);
+        }
+    }
+}
+
+static void check_load_status(Load *load, uint8_t bad_status)
+{
+    int i;
+
+    for (i = 0; i < LOAD; i++) {
+        g_assert_cmphex(request_status(load->req[i]), ==,
+                        i == BAD_REQUEST ? bad_status : VIRTIO_BLK_S_OK);
+    }
+}
+
+/* Each request has had its effect if the guest was told so, but for "ignore" */
+static void check_load_data(Load *load, Load *before, const Policy *policy,
+                            Disk *disk)
+{
+    char expected[BLOCK_SIZE];
+    int i;
+
+    for (i = 0; i < LOAD; i++) {
+        bool failed = i == BAD_REQUEST && strcmp(policy->action, "stop");
+        bool old = policy->type != VIRTIO_BLK_T_OUT || failed;
+
+        if (policy->type == VIRTIO_BLK_T_IN && !failed) {
+            fill(expected, sizeof(expected), before->seed + i);
+            g_assert_true(!memcmp(guest_ptr(load->guest, load->req[i]->addr),
+                                  expected, sizeof(expected)));
+        }
+        if (policy->type != VIRTIO_BLK_T_DISCARD) {
+            check_disk(disk, 2 * i, old ? before->seed + i : load->seed + i);
+        }
+    }
+}
+
+static void test_policy(const void *opaque)
+{
+    const Policy *policy = opaque;
+    const char *operation = policy->type == VIRTIO_BLK_T_IN ? "read" : "write";
+    bool reported = !strcmp(policy->action, "report");
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, policy->device);
+    Load *before = load_start_as(g, VIRTIO_BLK_T_OUT, 2);
+    Load *load;
+
+    load_wait(before);
+    disk_set_bad(disk, BAD_BLOCK, true);
+    load = load_start_as(g, policy->type, 2);
+    wait_io_error(g, operation, policy->action, false);
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+
+    if (strcmp(policy->action, "stop")) {
+        assert_io_status(g, "ok");
+    } else {
+        assert_stopped(g, load);
+        /* As long as the fault is there it happens again */
+        qmp(g, "cont");
+        wait_io_error(g, operation, policy->action, false);
+        assert_stopped(g, load);
+        disk_set_bad(disk, BAD_BLOCK, false);
+        qmp(g, "cont");
+    }
+    load_collect(load);
+    disk_set_bad(disk, BAD_BLOCK, false);
+    assert_run_state(g, "running");
+    assert_no_io_error(g);
+    check_load_status(load, policy->status);
+    check_load_data(load, before, policy, disk);
+    load_free_requests(load);
+
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    qmp(g, "stop");
+    g_assert_cmpint(blockstat(g, "failed_wr_operations"), ==,
+                    reported && policy->type == VIRTIO_BLK_T_OUT);
+    g_assert_cmpint(blockstat(g, "failed_rd_operations"), ==,
+                    reported && policy->type == VIRTIO_BLK_T_IN);
+    g_free(before);
+    g_free(load);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* A disk that promises more than it has */
+typedef struct Thin {
+    Disk *meta;
+    Disk *data;
+    char *pool_name;
+    char *pool_path;
+    char *name;
+    Disk disk;
+} Thin;
+
+/* In device mapper's thin pools */
+#define THIN_BLOCK_SECTORS  128
+#define THIN_BLOCKS         16
+
+static char *thin_pool_table(Thin *thin, int sectors)
+{
+    return g_strdup_printf("0 %d thin-pool %s %s %d 0 1 error_if_no_space",
+                           sectors, thin->meta->path, thin->data->path,
+                           THIN_BLOCK_SECTORS);
+}
+
+static Thin *thin_new(void)
+{
+    Thin *thin = g_new0(Thin, 1);
+    g_autofree char *pool = NULL, *table = NULL;
+
+    thin->meta = disk_new();
+    thin->data = disk_new();
+    thin->pool_name = g_strdup_printf("qtestpool%d", disk_count);
+    thin->name = g_strdup_printf("qtestthin%d", disk_count);
+
+    pool = thin_pool_table(thin, THIN_BLOCKS * THIN_BLOCK_SECTORS);
+    thin->pool_path = mapped_new(thin->pool_name, pool);
+    g_free(run("dmsetup message %s 0 'create_thin 0'", thin->pool_name));
+    table = g_strdup_printf("0 %d thin %s 0", DISK_MB * 2048, thin->pool_path);
+    thin->disk.path = mapped_new(thin->name, table);
+    return thin;
+}
+
+static void thin_grow(Thin *thin)
+{
+    g_autofree char *pool = thin_pool_table(thin, DISK_MB * 2048);
+
+    g_free(run("dmsetup reload --noudevsync %s --table '%s'", thin->pool_name,
+               pool));
+    g_free(run("dmsetup suspend --noudevsync %s", thin->pool_name));
+    g_free(run("dmsetup resume --noudevsync %s", thin->pool_name));
+}
+
+static void thin_free(Thin *thin)
+{
+    g_free(run("dmsetup remove --noudevsync --retry %s", thin->name));
+    g_free(run("dmsetup remove --noudevsync --retry %s", thin->pool_name));
+    disk_free(thin->meta);
+    disk_free(thin->data);
+    g_free(thin->pool_name);
+    g_free(thin->pool_path);
+    g_free(thin->name);
+    g_free(thin->disk.path);
+    g_free(thin);
+}
+
+static void test_no_space(const char *device)
+{
+    Thin *thin = thin_new();
+    Guest *g = guest_boot_kernel(&thin->disk, 2, device);
+    Load *load = load_start_as(g, VIRTIO_BLK_T_OUT,
+                               THIN_BLOCK_SECTORS / BLOCK_SECTORS);
+    int i, done = 0;
+
+    wait_io_error(g, "write", "stop", true);
+    qtest_qmp_eventwait(g->qts, "STOP");
+    assert_run_state(g, "io-error");
+    assert_io_status(g, "nospace");
+    for (i = 0; i < LOAD; i++) {
+        if (request_status(load->req[i]) != 0xff) {
+            g_assert_cmphex(request_status(load->req[i]), ==, VIRTIO_BLK_S_OK);
+            done++;
+        }
+    }
+    g_assert_cmpint(done, ==, THIN_BLOCKS);
+
+    thin_grow(thin);
+    qmp(g, "cont");
+    load_finish(load, &thin->disk);
+    assert_no_io_error(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), &thin->disk);
+    guest_quit(g);
+    thin_free(thin);
+}
+
+static void test_no_space_enospc(void)
+{
+    test_no_space(",werror=enospc");
+}
+
+static void test_no_space_auto(void)
+{
+    test_no_space("");
+}
+
+static void test_no_space_report(void)
+{
+    Thin *thin = thin_new();
+    Guest *g = guest_boot_kernel(&thin->disk, 2, ",werror=report");
+    Load *load = load_start_as(g, VIRTIO_BLK_T_OUT,
+                               THIN_BLOCK_SECTORS / BLOCK_SECTORS);
+    int i, failed = 0;
+
+    load_collect(load);
+    for (i = 0; i < LOAD; i++) {
+        if (request_status(load->req[i]) != VIRTIO_BLK_S_OK) {
+            g_assert_cmphex(request_status(load->req[i]), ==,
+                            VIRTIO_BLK_S_IOERR);
+            failed++;
+        }
+    }
+    g_assert_cmpint(failed, ==, LOAD - THIN_BLOCKS);
+    /* When the machine goes on there is no more than one in a second */
+    wait_io_error(g, "write", "report", true);
+    assert_io_status(g, "ok");
+    assert_run_state(g, "running");
+    load_free_requests(load);
+    g_free(load);
+    guest_quit(g);
+    thin_free(thin);
+}
+
+/* A guest with a write in its queue 1 that the disk is going to fail */
+static Guest *guest_boot_failing(Disk *disk, Request **req)
+{
+    Guest *g = guest_boot_kernel(disk, 2, ",werror=stop");
+    char buf[BLOCK_SIZE];
+
+    disk_set_bad(disk, 0, true);
+    if (disk->mapped) {
+        disk_hang(disk);
+    }
+    fill(buf, sizeof(buf), 99);
+    *req = submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    wait_in_flight(g, 1);
+    return g;
+}
+
+/* What fails while the machine is stopped is not tried before it goes on */
+static void test_error_at_stop(void)
+{
+    Disk *disk = disk_new_with(true, 3000);
+    Request *req;
+    Guest *g = guest_boot_failing(disk, &req);
+
+    qmp(g, "stop");
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    assert_no_io_error(g);
+    disk_set_bad(disk, 0, false);
+    qmp(g, "cont");
+    g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    assert_no_io_error(g);
+    check_disk(disk, 0, 99);
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 1);
+    check_disk(disk, 0, 1);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* And it is tried where the machine goes on */
+static void test_error_migrate(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, ",werror=stop");
+    const char *const driver[] = {
+        "virtio-blk-pci,werror=stop", "vhost-blk-pci,werror=stop",
+    };
+    int i, n;
+
+    for (i = 0; i < ARRAY_SIZE(driver); i++) {
+        Load *load;
+
+        wait_data_path(g, "kernel");
+        disk_set_bad(disk, BAD_BLOCK, true);
+        load = load_start_as(g, VIRTIO_BLK_T_OUT, 2);
+        wait_io_error(g, "write", "stop", false);
+        assert_stopped(g, load);
+        disk_set_bad(disk, BAD_BLOCK, false);
+        g = guest_migrate(g, disk, driver[i]);
+        load->guest = g;
+        for (n = 0; n < LOAD; n++) {
+            load->req[n]->guest = g;
+        }
+        load_finish(load, disk);
+        if (i == 0) {
+            g = guest_migrate(g, disk, "vhost-blk-pci,werror=stop");
+        }
+    }
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Nobody waits any more for what fails after the reset of its queue */
+static void test_error_queue_reset(void)
+{
+    Disk *disk = disk_new_with(true, 3000);
+    char buf[BLOCK_SIZE] = {};
+    Request *req, *next;
+    Guest *g = guest_boot_failing(disk, &req);
+
+    reset_queue(g, 1);
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    disk_set_bad(disk, 0, false);
+    write_block(g, 1, 1);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[1] = guest_setup_queue(g, 1);
+    wait_data_path(g, "kernel");
+    next = submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    g_assert_cmphex(request_wait(next), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    request_free(req);
+    assert_no_io_error(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The machine has stopped, and is reset before it goes on */
+static void test_error_reset(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, ",werror=stop");
+    Load *load;
+
+    disk_set_bad(disk, BAD_BLOCK, true);
+    load = load_start_as(g, VIRTIO_BLK_T_OUT, 2);
+    wait_io_error(g, "write", "stop", false);
+    assert_stopped(g, load);
+    qtest_system_reset(g->qts);
+    disk_set_bad(disk, BAD_BLOCK, false);
+    qmp(g, "cont");
+    g_free(load);
+    guest_forget_device(g);
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    assert_no_io_error(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver spoils the chain of a request that it has made available */
+static void test_error_bad_chain(void)
+{
+    Disk *disk = disk_new_mapped();
+    Request *req;
+    Guest *g = guest_boot_failing(disk, &req);
+    struct vring_desc *desc = guest_ptr(g, g->vq[1]->desc);
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    /* It goes round in circles */
+    desc[1].next = cpu_to_le16(1);
+    disk_resume(disk);
+    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    request_free(req);
+    disk_set_bad(disk, 0, false);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- tests: QEMU serves, and says why ---- */
 
 static void assert_one_warning(Guest *g)
@@ -2426,12 +2977,6 @@ static const Fallback fallbacks[] = {
     { "filter", "driver=copy-on-read,cache.direct=on,"
       "file.driver=host_device,file.filename=%s,file.cache.direct=on", "",
       "copy-on-read" },
-    { "werror-stop", "driver=host_device,filename=%s,cache.direct=on",
-      ",werror=stop", "werror" },
-    { "werror-enospc", "driver=host_device,filename=%s,cache.direct=on",
-      ",werror=enospc", "werror" },
-    { "rerror-ignore", "driver=host_device,filename=%s,cache.direct=on",
-      ",rerror=ignore", "rerror" },
     { "ioeventfd-off", "driver=host_device,filename=%s,cache.direct=on",
       ",ioeventfd=off", "ioeventfd" },
 };
@@ -2618,7 +3163,7 @@ int main(int argc, char **argv)
     if (geteuid() == 0) {
         load_module("modprobe vhost_blk");
         load_module("modprobe null_blk nr_devices=0");
-        load_module("modprobe dm_mod");
+        load_module("modprobe -a dm_mod dm_thin_pool");
         if (!g_file_test("/sys/kernel/config/nullb", G_FILE_TEST_IS_DIR)) {
             load_module("mount -t configfs none /sys/kernel/config");
         }
@@ -2689,6 +3234,21 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/ring-in-rom", test_ring_in_rom);
     qtest_add_func("/vhost-blk/wrong/ring-split", test_ring_split);
     qtest_add_func("/vhost-blk/wrong/memory-regions", test_memory_regions);
+
+    for (i = 0; i < ARRAY_SIZE(policies); i++) {
+        g_autofree char *path = g_strdup_printf("/vhost-blk/error/%s",
+                                                policies[i].name);
+
+        qtest_add_data_func(path, &policies[i], test_policy);
+    }
+    qtest_add_func("/vhost-blk/error/no-space-enospc", test_no_space_enospc);
+    qtest_add_func("/vhost-blk/error/no-space-auto", test_no_space_auto);
+    qtest_add_func("/vhost-blk/error/no-space-report", test_no_space_report);
+    qtest_add_func("/vhost-blk/error/at-stop", test_error_at_stop);
+    qtest_add_func("/vhost-blk/error/migrate", test_error_migrate);
+    qtest_add_func("/vhost-blk/error/queue-reset", test_error_queue_reset);
+    qtest_add_func("/vhost-blk/error/reset", test_error_reset);
+    qtest_add_func("/vhost-blk/error/bad-chain", test_error_bad_chain);
 
     for (i = 0; i < ARRAY_SIZE(fallbacks); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-blk/fallback/%s",

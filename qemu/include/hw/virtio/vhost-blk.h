@@ -47,6 +47,8 @@ struct VHostBlk {
     struct vhost_dev dev;
     struct vhost_virtqueue *vqs;
     EventNotifier stopped;
+    /* The kernel has a request that the disk has failed */
+    EventNotifier held;
     QEMUBH *handover_bh;
     QEMUTimer *retry_timer;
     bool in_handover;
@@ -69,6 +71,8 @@ struct VHostBlk {
     DECLARE_BITMAP(attached_queues, VIRTIO_QUEUE_MAX);
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
+    /* virtio-blk is to run what came back because the disk has failed it */
+    bool has_held;
     /* The kernel did not start; nothing has changed that it should now */
     bool start_failed;
     /* The kernel did not give the rings back; nobody may touch them again */
