@@ -460,7 +460,10 @@ static void vhost_blk_ring_error(EventNotifier *n)
         return;
     }
     s->ring_failed = true;
-    vhost_blk_take_back(s);
+    if (s->state == VHOST_BLK_KERNEL) {
+        /* The main loop does not wait for what is in flight in the others */
+        vhost_blk_begin_stop(s);
+    }
 }
 
 /* Where vhost has that piece of guest memory; NULL if not in one piece */

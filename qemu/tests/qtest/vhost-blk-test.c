@@ -995,6 +995,16 @@ static uint64_t kernel_count(Guest *g, const char *name)
     return count;
 }
 
+static void wait_in_flight(Guest *g, uint64_t count)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (kernel_count(g, "in-flight") != count) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+}
+
 /* null_blk has queues for polling, which nothing but polling empties */
 static void test_poll(void)
 {
@@ -2270,6 +2280,35 @@ static void test_ring_error(void)
     disk_free(disk);
 }
 
+/* It does not hold up the machine that the disk hangs at that time */
+static void test_ring_error_hung(void)
+{
+    Disk *disk = disk_new_mapped();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    char buf[BLOCK_SIZE] = {};
+    Request *req;
+
+    /* Rather than to hang as well */
+    alarm(TIMEOUT_US / G_USEC_PER_SEC * 2);
+    disk_hang(disk);
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    wait_in_flight(g, 1);
+    kick(g, g->vq[1], g->vq[1]->size);
+    wait_data_path(g, "stopping");
+    g_assert_cmphex(request_status(req), ==, 0xff);
+
+    disk_resume(disk);
+    g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+    alarm(0);
+    assert_reason(g, "bad virtqueue");
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* Enabling a queue that runs, or one more, must not confuse anyone */
 static void test_enable_while_running(void)
 {
@@ -2524,16 +2563,6 @@ static void assert_no_io_error(Guest *g)
     /* Events from before the answer come before it */
     qmp(g, "query-version");
     g_assert_null(qtest_qmp_event_ref(g->qts, "BLOCK_IO_ERROR"));
-}
-
-static void wait_in_flight(Guest *g, uint64_t count)
-{
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
-
-    while (kernel_count(g, "in-flight") != count) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
 }
 
 typedef struct Policy {
@@ -3227,6 +3256,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/needed/export", test_export);
 
     qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
+    qtest_add_func("/vhost-blk/wrong/ring-hung", test_ring_error_hung);
     qtest_add_func("/vhost-blk/wrong/enable", test_enable_while_running);
     qtest_add_func("/vhost-blk/wrong/left-behind", test_queue_left_behind);
     qtest_add_func("/vhost-blk/wrong/used-index", test_used_index);
