@@ -23,7 +23,9 @@
 #include "libqos/virtio-pci-modern.h"
 #include "libqtest.h"
 #include "hw/pci/pci_regs.h"
+#include "qapi/error.h"
 #include "qobject/qdict.h"
+#include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "qobject/qstring.h"
 #include "qemu/atomic.h"
@@ -774,13 +776,14 @@ typedef struct Load {
     Guest *guest;
     Request *req[LOAD];
     unsigned int seed;
-    /* From one request to the next, in blocks */
+    /* Where the first request goes, and from one to the next, in blocks */
+    int first;
     int stride;
 } Load;
 
 static unsigned int next_seed;
 
-static Load *load_start_as(Guest *g, uint32_t type, int stride)
+static Load *load_start_at(Guest *g, uint32_t type, int first, int stride)
 {
     Load *load = g_new0(Load, 1);
     struct virtio_blk_discard_write_zeroes range = {
@@ -791,10 +794,11 @@ static Load *load_start_as(Guest *g, uint32_t type, int stride)
 
     load->guest = g;
     load->seed = next_seed;
+    load->first = first;
     load->stride = stride;
     next_seed += LOAD;
     for (i = 0; i < LOAD; i++) {
-        uint64_t sector = i * stride * BLOCK_SECTORS;
+        uint64_t sector = (first + i * stride) * BLOCK_SECTORS;
         int queue = i % g->queues;
 
         switch (type) {
@@ -813,18 +817,22 @@ static Load *load_start_as(Guest *g, uint32_t type, int stride)
     return load;
 }
 
+static Load *load_start_as(Guest *g, uint32_t type, int stride)
+{
+    return load_start_at(g, type, 0, stride);
+}
+
 static Load *load_start(Guest *g)
 {
     return load_start_as(g, VIRTIO_BLK_T_OUT, 1);
 }
 
-/* All are done */
-static void load_collect(Load *load)
+/* So many loads are done */
+static void loads_collect(Guest *g, int count)
 {
-    Guest *g = load->guest;
     int i;
 
-    for (i = 0; i < LOAD; i++) {
+    for (i = 0; i < count * LOAD; i++) {
         /* Each chain comes back exactly once, in any order */
         wait_used(g, i % g->queues);
     }
@@ -832,6 +840,11 @@ static void load_collect(Load *load)
         g_assert_false(get_used(g, i));
         qvirtqueue_reset_pool(g->vq[i]);
     }
+}
+
+static void load_collect(Load *load)
+{
+    loads_collect(load->guest, 1);
 }
 
 static void load_free_requests(Load *load)
@@ -843,15 +856,20 @@ static void load_free_requests(Load *load)
     }
 }
 
-static void load_wait(Load *load)
+static void load_end(Load *load)
 {
     int i;
 
-    load_collect(load);
     for (i = 0; i < LOAD; i++) {
         g_assert_cmpint(request_status(load->req[i]), ==, VIRTIO_BLK_S_OK);
     }
     load_free_requests(load);
+}
+
+static void load_wait(Load *load)
+{
+    load_collect(load);
+    load_end(load);
 }
 
 static void load_check(Load *load, Disk *disk)
@@ -859,8 +877,10 @@ static void load_check(Load *load, Disk *disk)
     int i;
 
     for (i = 0; i < LOAD; i++) {
-        check_block(load->guest, i * load->stride, load->seed + i);
-        check_disk(disk, i * load->stride, load->seed + i);
+        int block = load->first + i * load->stride;
+
+        check_block(load->guest, block, load->seed + i);
+        check_disk(disk, block, load->seed + i);
     }
 }
 
@@ -1758,7 +1778,13 @@ static void test_write_cache(void)
     uint64_t flushes;
 
     set_write_cache(g, false);
-    load_finish(load, disk);
+    load_wait(load);
+    /* From now on, whoever serves */
+    flushes = disk_flushes(disk);
+    write_block(g, 500, 5);
+    g_assert_cmpint(disk_flushes(disk), >, flushes);
+    load_check(load, disk);
+    g_free(load);
     wait_data_path(g, "kernel");
     flushes = disk_flushes(disk);
     write_block(g, 5, 5);
@@ -2036,11 +2062,57 @@ static void test_msix_mask(void)
 
 /* ---- tests: changes that make the block layer needed ---- */
 
+/* What the kernel has done so far, and a load on its way to it */
+typedef struct Watch {
+    Guest *guest;
+    uint64_t served;
+    Load *load;
+} Watch;
+
+static uint64_t kernel_served(Guest *g)
+{
+    return kernel_count(g, "requests") + kernel_count(g, "failed") +
+           kernel_count(g, "held");
+}
+
+static Watch watch_start(Guest *g)
+{
+    Watch watch = { .guest = g, .served = kernel_served(g) };
+
+    watch.load = load_start(g);
+    return watch;
+}
+
+/*
+ * To be called when a command has returned that was given under the load:
+ * nothing that comes now reaches the kernel
+ */
+static void watch_finish(Watch *watch, Disk *disk)
+{
+    Guest *g = watch->guest;
+    Load *after = load_start_at(g, VIRTIO_BLK_T_OUT, LOAD, 1);
+
+    loads_collect(g, 2);
+    load_end(watch->load);
+    load_end(after);
+    g_assert_cmpint(kernel_served(g), <=, watch->served + LOAD);
+    g_assert_cmpint(kernel_count(g, "in-flight"), ==, 0);
+
+    watch->served = kernel_served(g);
+    load_check(watch->load, disk);
+    load_check(after, disk);
+    assert_served_by_qemu(g);
+    g_assert_cmpint(kernel_served(g), ==, watch->served);
+    g_free(watch->load);
+    g_free(after);
+}
+
 static void test_dirty_bitmap(void)
 {
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 1, "");
-    Load *load = load_start(g);
+    Watch watch = watch_start(g);
+    Load *load;
     QDict *rsp;
     int64_t count = 0;
 
@@ -2048,8 +2120,7 @@ static void test_dirty_bitmap(void)
         "{'execute': 'block-dirty-bitmap-add', 'arguments':"
         " {'node': 'dev', 'name': 'b', 'granularity': 4096}}");
     assert_reason(g, "dirty bitmap");
-    load_finish(load, disk);
-    assert_served_by_qemu(g);
+    watch_finish(&watch, disk);
 
     /* Bytes; the write of assert_served_by_qemu() must be there */
     rsp = qtest_qmp(g->qts, "{'execute': 'query-named-block-nodes',"
@@ -2134,13 +2205,13 @@ static void test_transaction(void)
 {
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 1, "");
-    Load *load = load_start(g);
+    Watch watch = watch_start(g);
 
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'transaction', 'arguments': {'actions': [{'type':"
         " 'block-dirty-bitmap-add', 'data': {'node': 'dev', 'name': 'b'}}]}}");
     assert_reason(g, "dirty bitmap");
-    load_finish(load, disk);
+    watch_finish(&watch, disk);
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'transaction', 'arguments': {'actions': [{'type':"
         " 'block-dirty-bitmap-remove',"
@@ -2151,18 +2222,55 @@ static void test_transaction(void)
     disk_free(disk);
 }
 
+static void change_bitmap(Guest *g, const char *command)
+{
+    qtest_qmp_assert_success(g->qts, "{'execute': %s, 'arguments':"
+                             " {'node': 'dev', 'name': 'b'}}", command);
+}
+
+/* One that does not record may begin to at any time */
+static void test_dirty_bitmap_disabled(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Watch watch = watch_start(g);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'block-dirty-bitmap-add', 'arguments':"
+        " {'node': 'dev', 'name': 'b', 'disabled': true}}");
+    watch_finish(&watch, disk);
+
+    watch = watch_start(g);
+    change_bitmap(g, "block-dirty-bitmap-enable");
+    watch_finish(&watch, disk);
+    watch = watch_start(g);
+    change_bitmap(g, "block-dirty-bitmap-disable");
+    watch_finish(&watch, disk);
+    watch = watch_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'transaction', 'arguments': {'actions': [{'type':"
+        " 'block-dirty-bitmap-enable',"
+        " 'data': {'node': 'dev', 'name': 'b'}}]}}");
+    watch_finish(&watch, disk);
+
+    change_bitmap(g, "block-dirty-bitmap-remove");
+    wait_data_path(g, "kernel");
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 static void test_write_threshold(void)
 {
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 1, "");
-    Load *load = load_start(g);
+    Watch watch = watch_start(g);
 
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'block-set-write-threshold',"
         " 'arguments': {'node-name': 'dev', 'write-threshold': 8388608}}");
-    load_finish(load, disk);
     assert_reason(g, "write threshold");
-    assert_served_by_qemu(g);
+    watch_finish(&watch, disk);
     write_block(g, (8 << 20) / BLOCK_SIZE, 1);
     qtest_qmp_eventwait(g->qts, "BLOCK_WRITE_THRESHOLD");
 
@@ -2187,12 +2295,17 @@ static void test_throttle(void)
 {
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 1, "");
-    Load *load = load_start(g);
+    Watch watch = watch_start(g);
+    Load *load;
 
     set_throttle(g, 100000);
-    load_finish(load, disk);
     assert_reason(g, "throttled");
-    assert_served_by_qemu(g);
+    watch_finish(&watch, disk);
+
+    /* As it does when the limits change */
+    watch = watch_start(g);
+    set_throttle(g, 200000);
+    watch_finish(&watch, disk);
 
     load = load_start(g);
     set_throttle(g, 0);
@@ -2207,14 +2320,14 @@ static void test_histogram(void)
 {
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 1, "");
-    Load *load = load_start(g);
+    Watch watch = watch_start(g);
+    Load *load;
 
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'block-latency-histogram-set',"
         " 'arguments': {'id': '" DRIVE_USER "', 'boundaries': [10, 100]}}");
-    load_finish(load, disk);
     assert_reason(g, "histogram");
-    assert_served_by_qemu(g);
+    watch_finish(&watch, disk);
 
     load = load_start(g);
     qtest_qmp_assert_success(g->qts,
@@ -2227,23 +2340,17 @@ static void test_histogram(void)
     disk_free(disk);
 }
 
-static void test_export(void)
+/* @args: what the export is, in JSON */
+static void export_and_back(Guest *g, Disk *disk, const char *args)
 {
-    Disk *disk = disk_new();
-    Guest *g = guest_boot_kernel(disk, 1, "");
-    g_autofree char *path = g_strdup_printf("%s/nbd", tmp_dir);
-    Load *load = load_start(g);
+    QObject *arguments = qobject_from_json(args, &error_abort);
+    Watch watch = watch_start(g);
+    Load *load;
 
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'nbd-server-start', 'arguments': {'addr':"
-        " {'type': 'unix', 'data': {'path': %s}}}}", path);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-export-add', 'arguments':"
-        " {'type': 'nbd', 'id': 'e', 'node-name': 'dev'}}");
-    load_finish(load, disk);
-    wait_data_path(g, "userspace");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'block-export-add',"
+                             " 'arguments': %p}", arguments);
+    watch_finish(&watch, disk);
     assert_reason(g, "another user");
-    assert_served_by_qemu(g);
 
     load = load_start(g);
     qtest_qmp_assert_success(g->qts,
@@ -2251,7 +2358,34 @@ static void test_export(void)
     load_finish(load, disk);
     wait_data_path(g, "kernel");
     assert_served_by_kernel(g);
+}
+
+static void test_export_nbd(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    g_autofree char *path = g_strdup_printf("%s/nbd", tmp_dir);
+
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'nbd-server-start', 'arguments': {'addr':"
+        " {'type': 'unix', 'data': {'path': %s}}}}", path);
+    export_and_back(g, disk, "{'type': 'nbd', 'id': 'e', 'node-name': 'dev'}");
     qmp(g, "nbd-server-stop");
+    unlink(path);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_export_vhost_user(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    g_autofree char *path = g_strdup_printf("%s/vhost-user", tmp_dir);
+    g_autofree char *args = g_strdup_printf(
+        "{'type': 'vhost-user-blk', 'id': 'e', 'node-name': 'dev',"
+        " 'addr': {'type': 'unix', 'path': '%s'}}", path);
+
+    export_and_back(g, disk, args);
     unlink(path);
     guest_quit(g);
     disk_free(disk);
@@ -3247,13 +3381,17 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/msix/mask", test_msix_mask);
 
     qtest_add_func("/vhost-blk/needed/dirty-bitmap", test_dirty_bitmap);
+    qtest_add_func("/vhost-blk/needed/dirty-bitmap-disabled",
+                   test_dirty_bitmap_disabled);
     qtest_add_func("/vhost-blk/needed/dirty-bitmap-growing",
                    test_dirty_bitmap_growing);
     qtest_add_func("/vhost-blk/needed/transaction", test_transaction);
     qtest_add_func("/vhost-blk/needed/write-threshold", test_write_threshold);
     qtest_add_func("/vhost-blk/needed/throttle", test_throttle);
     qtest_add_func("/vhost-blk/needed/histogram", test_histogram);
-    qtest_add_func("/vhost-blk/needed/export", test_export);
+    qtest_add_func("/vhost-blk/needed/export-nbd", test_export_nbd);
+    qtest_add_func("/vhost-blk/needed/export-vhost-user",
+                   test_export_vhost_user);
 
     qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
     qtest_add_func("/vhost-blk/wrong/ring-hung", test_ring_error_hung);
