@@ -8,15 +8,11 @@
  * The host notifiers and guest notifiers are the same in both modes, so moving
  * the data path means no more than to change who takes requests off the rings:
  *
- * - The way back is the drained section.  Whatever is about to change how
+ * - The way back is the drained section: whatever is about to change how
  *   requests are to be treated drains the drive first, and as long as it is
  *   drained the kernel does not touch the rings.
  * - The way into the kernel is a bottom half, which runs some time after the
  *   last drained section ended and checks everything again.
- *
- * A request that the disk fails is not completed by the kernel.  The device
- * takes the queues back at once, the request comes with them, and virtio-blk
- * runs it again and knows what to do if it fails again.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
