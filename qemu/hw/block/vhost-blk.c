@@ -131,13 +131,14 @@ static void vhost_blk_add_counts(VHostBlk *s)
     for (i = 0; i < ARRAY_SIZE(map); i++) {
         now.ops[map[i].to] += stats.requests[map[i].from];
         now.bytes[map[i].to] += stats.bytes[map[i].from];
-        now.failed[map[i].to] += stats.failed[map[i].from];
+        /* What the disk fails does not count: it comes back to QEMU */
+        now.invalid[map[i].to] += stats.failed[map[i].from];
     }
     for (i = 0; i < BLOCK_MAX_IOTYPE; i++) {
         block_acct_add_external(blk_get_stats(s->parent_obj.blk), i,
                                 now.ops[i] - s->counted.ops[i],
                                 now.bytes[i] - s->counted.bytes[i],
-                                now.failed[i] - s->counted.failed[i]);
+                                now.invalid[i] - s->counted.invalid[i]);
     }
     s->counted = now;
 }

@@ -1098,6 +1098,24 @@ static void test_read_only(void)
     disk_free(disk);
 }
 
+/* Nothing is wrong with the disk: it does not go to QEMU */
+static void test_beyond_end(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    char buf[BLOCK_SIZE] = {};
+
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_OUT, DISK_MB * 2048, buf,
+                               sizeof(buf)), ==, VIRTIO_BLK_S_IOERR);
+    assert_served_by_kernel(g);
+    g_assert_cmpint(kernel_count(g, "held"), ==, 0);
+    qmp(g, "stop");
+    g_assert_cmpint(blockstat(g, "invalid_wr_operations"), ==, 1);
+    g_assert_cmpint(blockstat(g, "failed_wr_operations"), ==, 0);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 static void test_discard_ignore(void)
 {
     Disk *disk = disk_new();
@@ -3340,6 +3358,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/serve/get-id", test_get_id);
     qtest_add_func("/vhost-blk/serve/query", test_query);
     qtest_add_func("/vhost-blk/serve/read-only", test_read_only);
+    qtest_add_func("/vhost-blk/serve/beyond-end", test_beyond_end);
     qtest_add_func("/vhost-blk/serve/discard-ignore", test_discard_ignore);
     qtest_add_func("/vhost-blk/serve/no-discard", test_no_discard);
     qtest_add_func("/vhost-blk/serve/vhostfd", test_vhostfd);
