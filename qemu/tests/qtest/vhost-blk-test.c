@@ -3073,6 +3073,32 @@ static void test_error_queue_reset(void)
     disk_free(disk);
 }
 
+/* It cannot be run again, nor forgotten: the driver has to reset the device */
+static void test_error_bus_master(void)
+{
+    Disk *disk = disk_new_with(true, 3000);
+    Request *req;
+    Guest *g = guest_boot_failing(disk, &req);
+    uint16_t command = qpci_config_readw(g->pci->pdev, PCI_COMMAND);
+
+    qpci_config_writew(g->pci->pdev, PCI_COMMAND,
+                       command & ~PCI_COMMAND_MASTER);
+    wait_data_path(g, "userspace");
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    qpci_config_writew(g->pci->pdev, PCI_COMMAND, command);
+    g_assert_cmphex(g->vdev->bus->get_status(g->vdev) &
+                    VIRTIO_CONFIG_S_NEEDS_RESET, !=, 0);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    request_free(req);
+
+    disk_set_bad(disk, 0, false);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 1);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* The machine has stopped, and is reset before it goes on */
 static void test_error_reset(void)
 {
@@ -3434,6 +3460,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/error/at-stop", test_error_at_stop);
     qtest_add_func("/vhost-blk/error/migrate", test_error_migrate);
     qtest_add_func("/vhost-blk/error/queue-reset", test_error_queue_reset);
+    qtest_add_func("/vhost-blk/error/bus-master", test_error_bus_master);
     qtest_add_func("/vhost-blk/error/reset", test_error_reset);
     qtest_add_func("/vhost-blk/error/bad-chain", test_error_bad_chain);
 
