@@ -1,7 +1,7 @@
 /*
  * qtests of vhost-blk-pci: the data path moves while requests are under way
  *
- * Run as root on a host with the modules vhost_blk, null_blk, dm_mod and
+ * Run as root on a host with the modules vhost_blk, null_blk, loop, dm_mod and
  * dm_thin_pool, and with dmsetup; what cannot be set up is a failure.  The
  * disks are null_blk devices with memory and a slow timer, so that there are
  * always requests in flight at the moment that counts.
@@ -12,8 +12,10 @@
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
 #include <linux/filter.h>
+#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <linux/vhost.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -230,6 +232,48 @@ static void disk_read(Disk *disk, uint64_t sector, void *buf, size_t len)
     g_assert_cmpint(pread(fd, start, len, sector * 512), ==, len);
     memcpy(buf, start, len);
     close(fd);
+}
+
+/* A disk whose size can change while it is open: a file behind a loop device */
+typedef struct Loop {
+    int file;
+    int fd;
+    char *path;
+} Loop;
+
+static Loop *loop_new(uint64_t size)
+{
+    g_autofree char *name = g_strdup_printf("%s/loop", tmp_dir);
+    int control = open("/dev/loop-control", O_RDWR);
+    Loop *loop = g_new0(Loop, 1);
+
+    g_assert_cmpint(control, >=, 0);
+    loop->path = g_strdup_printf("/dev/loop%d",
+                                 ioctl(control, LOOP_CTL_GET_FREE));
+    close(control);
+    loop->file = open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    g_assert_cmpint(loop->file, >=, 0);
+    unlink(name);
+    g_assert_cmpint(ftruncate(loop->file, size), ==, 0);
+    loop->fd = open(loop->path, O_RDWR);
+    g_assert_cmpint(loop->fd, >=, 0);
+    g_assert_cmpint(ioctl(loop->fd, LOOP_SET_FD, loop->file), ==, 0);
+    return loop;
+}
+
+static void loop_resize(Loop *loop, uint64_t size)
+{
+    g_assert_cmpint(ftruncate(loop->file, size), ==, 0);
+    g_assert_cmpint(ioctl(loop->fd, LOOP_SET_CAPACITY, 0), ==, 0);
+}
+
+static void loop_free(Loop *loop)
+{
+    g_assert_cmpint(ioctl(loop->fd, LOOP_CLR_FD, 0), ==, 0);
+    close(loop->fd);
+    close(loop->file);
+    g_free(loop->path);
+    g_free(loop);
 }
 
 /* ---- the guest: a driver for one disk ---- */
@@ -1820,6 +1864,50 @@ static void test_write_cache(void)
     disk_free(disk);
 }
 
+static uint64_t capacity(Guest *g)
+{
+    return qvirtio_config_readq(g->vdev, 0) * 512;
+}
+
+static uint8_t write_last_block(Guest *g, uint64_t size)
+{
+    char buf[BLOCK_SIZE] = { 1 };
+
+    return do_request(g, VIRTIO_BLK_T_OUT, (size - BLOCK_SIZE) / 512, buf,
+                      sizeof(buf));
+}
+
+/*
+ * The driver may use what it was told of: no less when the disk has grown and
+ * it does not know yet, no more when the disk has become smaller.
+ */
+static void test_resize(void)
+{
+    const uint64_t small = 4 << 20, normal = 8 << 20, large = 16 << 20;
+    Loop *loop = loop_new(normal);
+    Guest *g = guest_boot(loop->path, 1, "", "");
+
+    wait_data_path(g, "kernel");
+    g_assert_cmpint(capacity(g), ==, normal);
+    g_assert_cmpint(write_last_block(g, normal), ==, VIRTIO_BLK_S_OK);
+
+    loop_resize(loop, large);
+    g_assert_cmpint(write_last_block(g, large), ==, VIRTIO_BLK_S_IOERR);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'block_resize',"
+        " 'arguments': {'node-name': 'dev', 'size': %" PRIu64 "}}", large);
+    qvirtio_wait_config_isr(g->vdev, TIMEOUT_US);
+    g_assert_cmpint(capacity(g), ==, large);
+    wait_data_path(g, "kernel");
+    g_assert_cmpint(write_last_block(g, large), ==, VIRTIO_BLK_S_OK);
+
+    loop_resize(loop, small);
+    g_assert_cmpint(write_last_block(g, large), ==, VIRTIO_BLK_S_IOERR);
+    g_assert_cmpint(write_last_block(g, small), ==, VIRTIO_BLK_S_OK);
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    loop_free(loop);
+}
+
 static void test_hotplug(void)
 {
     Disk *disk = disk_new();
@@ -3370,6 +3458,7 @@ int main(int argc, char **argv)
     if (geteuid() == 0) {
         load_module("modprobe vhost_blk");
         load_module("modprobe null_blk nr_devices=0");
+        load_module("modprobe loop");
         load_module("modprobe -a dm_mod dm_thin_pool");
         if (!g_file_test("/sys/kernel/config/nullb", G_FILE_TEST_IS_DIR)) {
             load_module("mount -t configfs none /sys/kernel/config");
@@ -3414,6 +3503,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/queue-reset-no-medium",
                    test_queue_reset_no_medium);
     qtest_add_func("/vhost-blk/move/write-cache", test_write_cache);
+    qtest_add_func("/vhost-blk/move/resize", test_resize);
     qtest_add_func("/vhost-blk/move/hotplug", test_hotplug);
     qtest_add_func("/vhost-blk/move/mirror", test_mirror);
     qtest_add_func("/vhost-blk/move/mirror-pivot", test_mirror_pivot);
