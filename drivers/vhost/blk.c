@@ -378,7 +378,11 @@ static int vhost_blk_check_backend(struct vhost_blk *blk,
 				   struct block_device *bdev)
 {
 	bool ignore = backend->flags & VHOST_BLK_BACKEND_DISCARD_IGNORE;
+	int r;
 
+	r = vhost_blk_check_zones(blk, backend, bdev);
+	if (r)
+		return r;
 	if (!vhost_blk_block_size_ok(bdev, backend->logical_block_size))
 		return -EINVAL;
 	if (vhost_blk_acked(blk, VIRTIO_BLK_F_DISCARD) &&
@@ -393,7 +397,7 @@ static int vhost_blk_check_backend(struct vhost_blk *blk,
 	    (!vhost_blk_max_seg_ok(backend->max_secure_erase_seg) ||
 	     !bdev_max_secure_erase_sectors(bdev)))
 		return -EINVAL;
-	return vhost_blk_check_zones(blk, backend, bdev);
+	return 0;
 }
 
 static struct vhost_blk_disk *
