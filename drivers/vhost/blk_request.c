@@ -419,9 +419,18 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 		return vhost_blk_check_rw(lim, cmd);
 	case VHOST_BLK_STAT_FLUSH:
 		return VIRTIO_BLK_S_OK;
+	case VHOST_BLK_STAT_SECURE_ERASE:
+		/*
+		 * Its number is even, and Linux takes that for a sign that the
+		 * data is for the device to write.
+		 */
+		if (!cmd->data.left)
+			cmd->data = (struct vhost_blk_cursor) {
+				.iov = in, .left = cmd->in_bytes,
+			};
+		fallthrough;
 	case VHOST_BLK_STAT_DISCARD:
 	case VHOST_BLK_STAT_WRITE_ZEROES:
-	case VHOST_BLK_STAT_SECURE_ERASE:
 		return vhost_blk_parse_ranges(lim, cmd, ranges);
 	case VHOST_BLK_STAT_ZONE_REPORT:
 		return vhost_blk_parse_report(lim, in, cmd);

@@ -179,7 +179,7 @@ static size_t guest_access(const void *addr, size_t n, enum guest_dir dir,
 		size_t skip = (unsigned long)addr - (unsigned long)region->start;
 
 		if (skip >= region->len || n > region->len - skip ||
-		    region->dir != dir)
+		    !(region->dir & dir))
 			continue;
 		*found = region;
 		if (skip + n <= region->good)
@@ -192,7 +192,7 @@ static size_t guest_access(const void *addr, size_t n, enum guest_dir dir,
 		return 0;
 	}
 	printf("# %s of %zu bytes at %p, which is no buffer for it\n",
-	       dir == GUEST_OUT ? "a read" : "a write", n, addr);
+	       dir & GUEST_OUT ? "a read" : "a write", n, addr);
 	guest.foreign++;
 	return 0;
 }
@@ -200,7 +200,8 @@ static size_t guest_access(const void *addr, size_t n, enum guest_dir dir,
 unsigned long copy_from_user(void *to, const void *from, unsigned long n)
 {
 	struct guest_region *region;
-	size_t good = guest_access(from, n, GUEST_OUT, &region), i;
+	enum guest_dir dir = guest.reads_in ? GUEST_OUT | GUEST_IN : GUEST_OUT;
+	size_t good = guest_access(from, n, dir, &region), i;
 
 	memset(to, 0, n);
 	for (i = 0; i < good; i++) {

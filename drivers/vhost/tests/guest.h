@@ -35,6 +35,7 @@ struct guest_counters {
 	unsigned int faults;		/* accesses that were answered with a fault */
 	u64 fetched;			/* bytes */
 	u64 stored;			/* bytes */
+	bool reads_in;			/* may read what it is to write */
 };
 
 extern struct guest_counters guest;

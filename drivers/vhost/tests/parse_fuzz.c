@@ -138,8 +138,14 @@ static void expect_ranges(const struct vhost_blk_limits *lim,
 	bool zeroes = want->type == VHOST_BLK_STAT_WRITE_ZEROES;
 	u32 segs = zeroes ? lim->max_write_zeroes_seg : lim->max_discard_seg;
 	u64 payload = chain->out_bytes - HDR;
+	u64 good = chain->out_good - HDR;
+	bool in = !payload && want->type == VHOST_BLK_STAT_SECURE_ERASE;
 	unsigned int i;
 
+	if (in) {
+		payload = chain->in_bytes - 1;
+		good = chain->in_good;
+	}
 	want->sector = le64toh(msg->range[0].sector);
 	want->unmap = le32toh(msg->range[0].flags) &
 		      VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
@@ -150,8 +156,11 @@ static void expect_ranges(const struct vhost_blk_limits *lim,
 		want->status = VIRTIO_BLK_S_IOERR;
 	else if (payload > segs * RANGE)
 		want->status = VIRTIO_BLK_S_UNSUPP;
-	else if (chain->out_good < HDR + payload)
+	else if (good < payload)
 		want->status = VIRTIO_BLK_S_IOERR;
+	else if (in)
+		/* Nothing was laid there, and that is no flag. */
+		want->status = VIRTIO_BLK_S_UNSUPP;
 	if (want->status != VIRTIO_BLK_S_OK)
 		return;
 
@@ -443,6 +452,8 @@ static void check_chain(const struct vhost_blk_limits *lim,
 	bool parsed;
 
 	memset(&cmd, 0xa5, sizeof(cmd));
+	guest.reads_in = __virtio32_to_cpu(lim->little_endian, msg->hdr.type) %
+			 VIRTIO_BLK_T_BARRIER == VIRTIO_BLK_T_SECURE_ERASE;
 	parsed = vhost_blk_parse_chain(lim, iov, chain->out_num, chain->in_num,
 				       &cmd, ranges);
 

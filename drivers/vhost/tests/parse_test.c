@@ -136,6 +136,7 @@ struct parse_case {
 	unsigned int in_num;
 	unsigned int faults;
 	bool odd;
+	bool in_range;				/* ranges are writable */
 	struct result want;
 };
 
@@ -372,6 +373,19 @@ static const struct parse_case cases[] = {
 	IN(1), IOERR(WRITE_ZEROES) },
 { "d54_range_writable", T_ZERO, OUT(HDR), IN(RANGE, 1), IOERR(WRITE_ZEROES) },
 { "d54_secure_erase_payload_0", T_ERASE, OUT(HDR), IN(1), IOERR(SECURE_ERASE) },
+{ "secure_erase_range_writable", T_ERASE, .in_range = true,
+	.range = { { 8, 16 } }, OUT(HDR), IN(RANGE, 1),
+	DONE(SECURE_ERASE, 8192, 0) },
+{ "secure_erase_ranges_writable_in_pieces", &disk_3_ranges, T_ERASE,
+	.in_range = true, .range = { { 8, 16 }, { 32, 1 }, { 64, 3 } },
+	OUT(HDR), IN(7, 1, 0, 40 + 1), DONE(SECURE_ERASE, 20 * 512, 0) },
+{ "secure_erase_readable_range_counts", T_ERASE, .range = { { 8, 16 } },
+	OUT(HDR, RANGE), IN(RANGE, 1), DONE(SECURE_ERASE, 8192, 0) },
+{ "d54_secure_erase_range_writable_of_15", T_ERASE, OUT(HDR), IN(15, 1),
+	IOERR(SECURE_ERASE) },
+{ "d57_secure_erase_unmap_writable", T_ERASE, .in_range = true,
+	.range = { { 8, 16, UNMAP } }, OUT(HDR), IN(RANGE, 1),
+	UNSUPP(SECURE_ERASE) },
 { "d54_secure_erase_payload_17", T_ERASE, .range = { { 8, 16 } }, OUT(HDR, 17),
 	IN(1), IOERR(SECURE_ERASE) },
 { "d55_discard_2_segments", T_DISC, .range = { { 8, 16 }, { 32, 16 } },
@@ -638,9 +652,12 @@ static void check_ranges(const struct vhost_blk_cmd *cmd,
 			 const struct vhost_blk_range *ranges,
 			 const struct guest_chain *chain, const struct range *want)
 {
+	u64 bytes = chain->out_bytes - HDR;
 	unsigned int i;
 
-	check(cmd->nr_ranges == (chain->out_bytes - HDR) / RANGE);
+	if (!bytes)
+		bytes = chain->in_bytes - 1;
+	check(cmd->nr_ranges == bytes / RANGE);
 	for (i = 0; i < cmd->nr_ranges; i++) {
 		check(ranges[i].sector == want[i].sector);
 		check(ranges[i].sectors == want[i].sectors);
@@ -738,6 +755,10 @@ static void run_case(const struct parse_case *test)
 	for (i = 0; i < ARRAY_SIZE(test->range); i++)
 		put_range(&msg, i, &test->range[i]);
 	guest_fill(&chain, &msg, sizeof(msg));
+	guest.reads_in = test->in_range;
+	for (i = 0; test->in_range && i < chain.in_bytes - 1; i++)
+		*guest_at(chain.iov + chain.out_num, chain.in_num, i) =
+			((u8 *)msg.range)[i];
 
 	check_parse(lim, &chain, &test->want,
 		    is_range(test->want.type) ? test->range[0].sector :
