@@ -21,6 +21,7 @@
 #include "backend.h"
 #include "guest_mem.h"
 #include "text_file.h"
+#include "vduse_disk.h"
 #include "vring.h"
 
 #define CONFIGFS	"/sys/kernel/config"
@@ -80,6 +81,11 @@ const char *backend_missing(const struct backend_opts *opts)
 		if (!present("/sys/module/scsi_debug") &&
 		    system("modprobe -D scsi_debug >/dev/null 2>&1"))
 			return "CONFIG_SCSI_DEBUG";
+	} else if (opts->eraser) {
+		const char *missing = vduse_missing();
+
+		if (missing)
+			return missing;
 	} else if (!have_configfs_nullb()) {
 		return "CONFIG_BLK_DEV_NULL_BLK";
 	}
@@ -460,6 +466,10 @@ static bool disk_up(struct backend *be)
 		return loop_up(be);
 	if (be->opts.scsi)
 		return scsi_up(be);
+	if (be->opts.eraser) {
+		be->vduse = vduse_up(be->name, be->opts.size_mb, be->raw_path);
+		return be->vduse;
+	}
 	return nullb_up(be);
 }
 
@@ -469,6 +479,8 @@ static bool disk_down(struct backend *be)
 		return loop_down(be);
 	if (be->opts.scsi)
 		return scsi_down();
+	if (be->opts.eraser)
+		return !be->vduse || vduse_down(be->vduse);
 	return nullb_down(be);
 }
 

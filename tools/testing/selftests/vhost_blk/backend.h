@@ -2,8 +2,8 @@
 /*
  * Block devices to serve: null_blk for content and faults, loop for a device
  * that punches holes, scsi_debug for one that has its own mind about discards
- * and zeroes, and a device-mapper gate that holds I/O back until told to let it
- * go.
+ * and zeroes, a disk of our own for one that can erase, and a device-mapper gate
+ * that holds I/O back until told to let it go.
  */
 #ifndef BACKEND_H
 #define BACKEND_H
@@ -49,6 +49,8 @@ struct backend_opts {
 	unsigned int room_mb;
 	/* A disk of scsi_debug with these parameters instead. */
 	const char *scsi;
+	/* The disk of vduse_disk.h instead. */
+	bool eraser;
 	/* Serve a partition that starts at this sector; 0 means the disk. */
 	unsigned int part_start;
 	/* Put the gate in front. */
@@ -85,6 +87,7 @@ struct backend {
 	uint8_t *allowed;
 	int loop_fd;
 	int loop_nr;
+	struct vduse_disk *vduse;
 	bool gated;
 	bool held;
 	/* What the gate keeps its log or its checksums on, or NULL. */
