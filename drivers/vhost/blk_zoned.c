@@ -19,6 +19,7 @@
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/virtio_byteorder.h>
 #include <uapi/linux/virtio_blk.h>
 
 #include "blk.h"
@@ -70,17 +71,25 @@ u32 vhost_blk_max_append(struct block_device *bdev)
 				   SECTOR_SHIFT);
 }
 
-/* The characteristics have no place in the header of every kernel. */
+/*
+ * The characteristics have no place in the header of every kernel. Like all that
+ * is about zones they are little-endian, whatever the header calls them.
+ */
 void vhost_blk_fill_zoned(struct block_device *bdev,
 			  struct virtio_blk_zoned_characteristics *zoned)
 {
 	*zoned = (struct virtio_blk_zoned_characteristics) {
-		.zone_sectors = cpu_to_le32(bdev_zone_sectors(bdev)),
-		.max_open_zones = cpu_to_le32(bdev_max_open_zones(bdev)),
-		.max_active_zones = cpu_to_le32(bdev_max_active_zones(bdev)),
-		.max_append_sectors = cpu_to_le32(vhost_blk_max_append(bdev)),
+		.zone_sectors =
+			__cpu_to_virtio32(true, bdev_zone_sectors(bdev)),
+		.max_open_zones =
+			__cpu_to_virtio32(true, bdev_max_open_zones(bdev)),
+		.max_active_zones =
+			__cpu_to_virtio32(true, bdev_max_active_zones(bdev)),
+		.max_append_sectors =
+			__cpu_to_virtio32(true, vhost_blk_max_append(bdev)),
 		.write_granularity =
-			cpu_to_le32(bdev_zone_write_granularity(bdev)),
+			__cpu_to_virtio32(true,
+					  bdev_zone_write_granularity(bdev)),
 		.model = VIRTIO_BLK_Z_HM,
 	};
 }
@@ -374,9 +383,9 @@ static int vhost_blk_see_zone(struct blk_zone *zone, unsigned int i, void *data)
 		return 0;
 	/* Both have the numbers of types and states from the ZBC standard. */
 	report->zones[i] = (struct virtio_blk_zone_descriptor) {
-		.z_cap = cpu_to_le64(zone->capacity),
-		.z_start = cpu_to_le64(zone->start),
-		.z_wp = cpu_to_le64(zone->wp),
+		.z_cap = __cpu_to_virtio64(true, zone->capacity),
+		.z_start = __cpu_to_virtio64(true, zone->start),
+		.z_wp = __cpu_to_virtio64(true, zone->wp),
 		.z_type = zone->type,
 		.z_state = zone->cond,
 	};
@@ -478,7 +487,7 @@ bool vhost_blk_end_report(struct vhost_blk_req *req)
 
 	if (zoned->error)
 		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
-	report->nr_zones = cpu_to_le64(zoned->nr_zones);
+	report->nr_zones = __cpu_to_virtio64(true, zoned->nr_zones);
 	req->cmd.bytes = vhost_blk_report_size(zoned->nr_zones);
 	if (!vhost_blk_copy_to_guest(&req->cmd.data, report, req->cmd.bytes))
 		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
