@@ -10,6 +10,7 @@
  * nothing by changing it in between.
  */
 #include <linux/align.h>
+#include <linux/limits.h>
 #include <linux/minmax.h>
 #include <linux/uaccess.h>
 #include <linux/vhost_iotlb.h>
@@ -19,7 +20,10 @@
 /* Descriptors that are copied in one go: a header, 24 KiB of pages, a status. */
 #define VHOST_BLK_DESC_BATCH	8U
 
-/* What one chain may take of a pass here; a table may have 65536 entries. */
+/* Entries of a table: what a descriptor's next can name, used or not. */
+#define VHOST_BLK_TABLE_MAX	(U16_MAX + 1)
+
+/* What one chain may take of a pass here. */
 #define VHOST_BLK_DESC_MAX	256U
 
 /* A chain on its way from the ring to vq->iov. */
@@ -118,6 +122,7 @@ static bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 	from = vhost_blk_translate(chain, vhost64_to_cpu(chain->vq, table->addr),
 				   len, VHOST_MAP_RO);
 	if (!from || len % sizeof(*desc) ||
+	    len / sizeof(*desc) > VHOST_BLK_TABLE_MAX ||
 	    !IS_ALIGNED((unsigned long)from, __alignof__(*desc)))
 		return false;
 
