@@ -198,8 +198,8 @@ static inline long vhost_worker_ioctl(struct vhost_dev *dev, unsigned int ioctl,
 #endif
 
 /*
- * VHOST_SET_VRING_ADDR forgets where a ring was in the IOTLB, in kernels after 6.12.
- * What was cached before would be taken for a check of the new addresses.
+ * VHOST_SET_VRING_ADDR forgets where a ring was in the IOTLB, but not in all stable
+ * kernels. What was cached before would be taken for a check of the new addresses.
  */
 static inline int compat_vhost_vq_init_access(struct vhost_virtqueue *vq)
 {
