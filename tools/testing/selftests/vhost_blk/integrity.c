@@ -384,7 +384,8 @@ TEST_F(log, d62_replayed_to_each_promise)
 	 */
 	stable.w.lone_flush = variant->workers;
 	ASSERT_TRUE(workload_run(&stable.w));
-	EXPECT_LT(20, stable.promises);
+	/* One flush in twenty requests; less if each waits for the last one. */
+	EXPECT_LT(variant->workers ? 5 : 20, stable.promises);
 
 	/* The rest of the log is written when the target goes. */
 	ASSERT_TRUE(vdev_stop(&b->dev));

@@ -140,7 +140,11 @@ static bool start_one(struct workload *w, unsigned int q,
 	seg[n++] = seg_w(s->status);
 	if (w->watch && !w->watch->begin(w, s))
 		return false;
-	s->head = vq_chain_indirect(vq, s->table, seg, n);
+	/* A descriptor of its own: others may go round while it is in flight. */
+	s->head = s - w->slot[q];
+	vq_table(vq, s->table, seg, n);
+	vq_desc(vq, s->head, s->table.gpa, n * sizeof(struct vring_desc),
+		VRING_DESC_F_INDIRECT, 0);
 	vq_avail(vq, s->head);
 	s->busy = true;
 	w->flushes += s->type == VIRTIO_BLK_T_FLUSH;
