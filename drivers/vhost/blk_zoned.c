@@ -49,6 +49,12 @@ static u64 vhost_blk_zone_no(const struct vhost_blk_req *req, u64 sector)
 	return sector >> ilog2(req->disk->zone_sectors);
 }
 
+/* Of a page each, and in one bio. */
+static u32 vhost_blk_max_segments(struct block_device *bdev)
+{
+	return min_t(u32, bdev_max_segments(bdev), BIO_MAX_VECS);
+}
+
 /**
  * vhost_blk_max_append - how much can be appended at a time
  * @bdev: a zoned block device
@@ -61,9 +67,8 @@ static u64 vhost_blk_zone_no(const struct vhost_blk_req *req, u64 sector)
 u32 vhost_blk_max_append(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
-	u32 pages = min_t(u32, bdev_max_segments(bdev), BIO_MAX_VECS);
 	u32 sectors = min_t(u32, bdev_max_zone_append_sectors(bdev),
-			    pages * PAGE_SECTORS);
+			    vhost_blk_max_segments(bdev) * PAGE_SECTORS);
 
 	if (queue_max_segment_size(q) < PAGE_SIZE)
 		return 0;
@@ -172,7 +177,7 @@ static bool vhost_blk_append_fits(const struct vhost_blk_req *req)
 	return vhost_blk_is_aligned(req->cmd.data,
 				    queue_virt_boundary(bdev_get_queue(bdev))) &&
 	       vhost_blk_count_pages(req->cmd.data) <=
-	       min_t(u32, bdev_max_segments(bdev), BIO_MAX_VECS);
+	       vhost_blk_max_segments(bdev);
 }
 
 /* The iovecs are gone when it is known which sector it was. */
@@ -210,6 +215,9 @@ static bool vhost_blk_build_append(struct vhost_blk_req *req)
 			  vhost_blk_count_pages(req->cmd.data);
 	struct bio *bio;
 
+	/* The device may be another since the limit was advertised. */
+	if (nr > vhost_blk_max_segments(req->disk->bdev))
+		return false;
 	if (nr > VHOST_BLK_INLINE_VECS) {
 		vecs = kmalloc_array(nr, sizeof(*vecs), VHOST_BLK_GFP);
 		if (!vecs)
