@@ -572,19 +572,25 @@ static Guest *guest_new(int queues, const char *args)
 }
 
 /* A running guest with one disk; @drive and @device are more options */
-static Guest *guest_boot(const char *file, int queues, const char *drive,
-                         const char *device)
+static Guest *guest_boot_with(const char *driver, const char *file, int queues,
+                              const char *drive, const char *device)
 {
     g_autofree char *args = g_strdup_printf(
         "-blockdev driver=host_device,node-name=dev,filename=%s,"
         "cache.direct=on,discard=unmap%s "
-        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=%d,"
-        "serial=qtest%s", file, drive, SLOT, queues, device);
+        "-device %s,id=disk,drive=dev,addr=%d,num-queues=%d,"
+        "serial=qtest%s", file, drive, driver, SLOT, queues, device);
     Guest *g = guest_new(queues, args);
 
     guest_find_device(g, SLOT);
     guest_start_driver(g);
     return g;
+}
+
+static Guest *guest_boot(const char *file, int queues, const char *drive,
+                         const char *device)
+{
+    return guest_boot_with("vhost-blk-pci", file, queues, drive, device);
 }
 
 static Guest *guest_boot_kernel(Disk *disk, int queues, const char *device)
@@ -2885,21 +2891,24 @@ static void check_load_data(Load *load, Load *before, const Policy *policy,
     }
 }
 
-static void test_policy(const void *opaque)
+static void test_policy_with(const Policy *policy, bool in_kernel)
 {
-    const Policy *policy = opaque;
+    const char *driver = in_kernel ? "vhost-blk-pci" : "virtio-blk-pci";
     const char *operation = policy->type == VIRTIO_BLK_T_IN ? "read" : "write";
     bool reported = !strcmp(policy->action, "report");
     Disk *disk = disk_new();
-    Guest *g = guest_boot_kernel(disk, 2, policy->device);
-    Load *before = load_start_as(g, VIRTIO_BLK_T_OUT, 2);
-    Load *load;
+    Guest *g = guest_boot_with(driver, disk->path, 2, "", policy->device);
+    Load *before, *load;
 
+    if (in_kernel) {
+        wait_data_path(g, "kernel");
+    }
+    before = load_start_as(g, VIRTIO_BLK_T_OUT, 2);
     load_wait(before);
     disk_set_bad(disk, BAD_BLOCK, true);
     load = load_start_as(g, policy->type, 2);
     wait_io_error(g, operation, policy->action, false);
-    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    g_assert_cmpint(kernel_count(g, "held"), ==, in_kernel);
 
     if (strcmp(policy->action, "stop")) {
         assert_io_status(g, "ok");
@@ -2920,9 +2929,11 @@ static void test_policy(const void *opaque)
     check_load_data(load, before, policy, disk);
     load_free_requests(load);
 
-    wait_data_path(g, "kernel");
+    if (in_kernel) {
+        wait_data_path(g, "kernel");
+    }
     load_finish(load_start(g), disk);
-    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    g_assert_cmpint(kernel_count(g, "held"), ==, in_kernel);
     qmp(g, "stop");
     g_assert_cmpint(blockstat(g, "failed_wr_operations"), ==,
                     reported && policy->type == VIRTIO_BLK_T_OUT);
@@ -2932,6 +2943,17 @@ static void test_policy(const void *opaque)
     g_free(load);
     guest_quit(g);
     disk_free(disk);
+}
+
+static void test_policy(const void *opaque)
+{
+    test_policy_with(opaque, true);
+}
+
+/* What is expected is what virtio-blk does */
+static void test_policy_of_virtio_blk(const void *opaque)
+{
+    test_policy_with(opaque, false);
 }
 
 /* A disk that promises more than it has */
@@ -3541,8 +3563,11 @@ int main(int argc, char **argv)
     for (i = 0; i < ARRAY_SIZE(policies); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-blk/error/%s",
                                                 policies[i].name);
+        g_autofree char *other = g_strdup_printf("/vhost-blk/error-virtio/%s",
+                                                 policies[i].name);
 
         qtest_add_data_func(path, &policies[i], test_policy);
+        qtest_add_data_func(other, &policies[i], test_policy_of_virtio_blk);
     }
     qtest_add_func("/vhost-blk/error/no-space-enospc", test_no_space_enospc);
     qtest_add_func("/vhost-blk/error/no-space-auto", test_no_space_auto);
