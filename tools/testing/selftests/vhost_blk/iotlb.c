@@ -39,6 +39,8 @@ FIXTURE(iotlb) {
 	ASSERT_TRUE(viommu_setup(self->dev)); \
 	ASSERT_TRUE(vdev_start(self->dev, self->b.be.fd, 0)); \
 	ASSERT_TRUE(backend_fill(&self->b.be, 0, 65536, 1)); \
+	/* Each queue looks at its ring once, and with it at the IOTLB. */ \
+	ASSERT_TRUE(oracle_idle()); \
 } while (0)
 
 #define AGAIN(statement, ...) do { \

@@ -190,14 +190,27 @@ bool viommu_miss(struct vdev *dev, struct vhost_iotlb_msg *miss)
 	return true;
 }
 
+static bool miss_is_in(const struct vhost_iotlb_msg *miss, struct gbuf buf)
+{
+	return page_down(miss->iova) >= page_down(buf.gpa) &&
+	       miss->iova < buf.gpa + buf.len;
+}
+
+static bool answer(struct vdev *dev, const struct vhost_iotlb_msg *miss)
+{
+	return viommu_map(dev, page_down(miss->iova), GUEST_PAGE,
+			  VHOST_ACCESS_RW);
+}
+
 bool viommu_misses(struct vdev *dev, struct gbuf buf, uint8_t perm)
 {
 	struct vhost_iotlb_msg miss;
 
-	if (!viommu_miss(dev, &miss))
-		return false;
-	if (page_down(miss.iova) >= page_down(buf.gpa) &&
-	    miss.iova < buf.gpa + buf.len && miss.perm == perm)
+	do {
+		if (!viommu_miss(dev, &miss))
+			return false;
+	} while (!miss_is_in(&miss, buf) && answer(dev, &miss));
+	if (miss_is_in(&miss, buf) && miss.perm == perm)
 		return true;
 	diag("0x%llx is missed with permission %u, not 0x%llx with %u",
 	     (unsigned long long)miss.iova, miss.perm,
@@ -220,9 +233,7 @@ bool viommu_serve(struct vdev *dev, struct vq *vq, unsigned int n)
 		}
 		event_pending(vq->call);
 		if (pfd[1].revents &&
-		    (!viommu_miss(dev, &miss) ||
-		     !viommu_map(dev, page_down(miss.iova), GUEST_PAGE,
-				 VHOST_ACCESS_RW)))
+		    (!viommu_miss(dev, &miss) || !answer(dev, &miss)))
 			return false;
 	}
 	return true;

@@ -42,7 +42,10 @@ bool viommu_map_but(struct vdev *dev, struct gbuf hole);
 bool viommu_miss(struct vdev *dev, struct vhost_iotlb_msg *miss);
 /* Whether there is one, or comes in that time. */
 bool viommu_asks(struct vdev *dev, int timeout_ms);
-/* Something of the buffer is missed, with this permission. */
+/*
+ * Something of the buffer is missed, with this permission. What else is asked for
+ * was only gone while the mappings changed, and is answered.
+ */
 bool viommu_misses(struct vdev *dev, struct gbuf buf, uint8_t perm);
 /* Answers all that is asked until @n used entries are there to take. */
 bool viommu_serve(struct vdev *dev, struct vq *vq, unsigned int n);
