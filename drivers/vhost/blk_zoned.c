@@ -528,8 +528,11 @@ bool vhost_blk_fail_zoned(struct vhost_blk_req *req, blk_status_t error)
 	u8 status = vhost_blk_status(error);
 
 	if (req->cmd.type == VHOST_BLK_STAT_ZONE_MANAGE) {
-		if (req->cmd.zone_op == VIRTIO_BLK_T_ZONE_RESET_ALL &&
-		    error == BLK_STS_NOTSUPP)
+		/*
+		 * That all are reset no zone's state can prevent: whatever the
+		 * error is, a device mapper device may do it one by one.
+		 */
+		if (req->cmd.zone_op == VIRTIO_BLK_T_ZONE_RESET_ALL)
 			return vhost_blk_reset_each_zone(req);
 		/* The one thing that can be wrong is the state of the zone. */
 		if (error == BLK_STS_IOERR)
