@@ -74,8 +74,11 @@
 /* Memory of the guest's size and choice: charged, and not worth a warning. */
 #define VHOST_BLK_GFP		(GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
 
-/* The block layer unplugs by itself after this many requests. */
-#define VHOST_BLK_PLUG_BATCH	32U
+/*
+ * Requests that the block layer is asked to get at once. It can do so with tags
+ * that are in one word of its bitmap, which for a small device has 16 of them.
+ */
+#define VHOST_BLK_TAG_BATCH	16U
 
 /* Used entries that are published with one update of the used index. */
 #define VHOST_BLK_USED_BATCH	64U
@@ -236,8 +239,7 @@ struct vhost_blk_vq {
 	struct vhost_blk_counters counters;
 	unsigned int nr_used;		/* collected, not in the ring yet */
 	unsigned int nr_retired[2];	/* of these, taken off in_flight next */
-	/* Of the slab: to find out whose vmalloc() memory is copied takes long. */
-	struct vring_used_elem *used;
+	struct vring_used_elem used[VHOST_BLK_USED_BATCH];
 
 	/*
 	 * The task that will look at @done before it goes to sleep, if any. It

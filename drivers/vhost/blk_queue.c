@@ -608,9 +608,14 @@ static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 	struct blk_plug plug;
 
 	blk_start_plug(&plug);
-	/* Have the block layer get as many of its requests at once. */
-	plug.nr_ios = min(nr, VHOST_BLK_PLUG_BATCH);
 	for (; req; req = next) {
+		/*
+		 * If it has none left, it gets so many of its requests at once.
+		 * Not of those that only this task would complete: they would
+		 * keep a queue that is about to freeze from it.
+		 */
+		plug.nr_ios = req->polled ? 1 : min(nr, VHOST_BLK_TAG_BATCH);
+		nr--;
 		next = req->next;
 		vhost_blk_submit_request(req);
 	}
@@ -845,10 +850,6 @@ int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 		if (!bvq->next_held)
 			return -ENOMEM;
 	}
-	bvq->used = kcalloc(VHOST_BLK_USED_BATCH, sizeof(*bvq->used),
-			    GFP_KERNEL_ACCOUNT);
-	if (!bvq->used)
-		return -ENOMEM;
 	if (!vhost_blk_alloc_vecs(bvq, min(bvq->nr_reqs, VHOST_BLK_NR_LENT)))
 		return -ENOMEM;
 	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
@@ -956,12 +957,9 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 {
 	struct vhost_blk_held_entry *next_held;
 	struct vhost_blk_req *reqs;
-	struct vring_used_elem *used;
 	struct vhost_blk_vecs *vecs;
 
 	mutex_lock(&bvq->vq.mutex);
-	used = bvq->used;
-	bvq->used = NULL;
 	reqs = bvq->reqs;
 	bvq->reqs = NULL;
 	bvq->free = NULL;
@@ -975,7 +973,6 @@ void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 	kvfree(next_held);
 	kvfree(reqs);
 	kvfree(vecs);
-	kfree(used);
 }
 
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)

@@ -10,7 +10,6 @@
  * nothing by changing it in between.
  */
 #include <linux/align.h>
-#include <linux/limits.h>
 #include <linux/minmax.h>
 #include <linux/uaccess.h>
 #include <linux/vhost_iotlb.h>
@@ -20,35 +19,48 @@
 /* Descriptors that are copied in one go: a header, 24 KiB of pages, a status. */
 #define VHOST_BLK_DESC_BATCH	8U
 
-/* Entries of a table: what a descriptor's next can name, used or not. */
-#define VHOST_BLK_TABLE_MAX	(U16_MAX + 1)
-
-/* What one chain may take of a pass here. */
+/* What one chain may take of a pass here; a table may have 65536 entries. */
 #define VHOST_BLK_DESC_MAX	256U
+
+/* A descriptor as it is copied: with each of its bytes once, in two steps. */
+union vhost_blk_desc {
+	struct vring_desc desc;
+	u64 half[2];
+};
 
 /* A chain on its way from the ring to vq->iov. */
 struct vhost_blk_chain {
 	struct vhost_virtqueue *vq;
-	const struct vhost_iotlb_map **map;
+	const struct vhost_iotlb_map *map;	/* that was last used */
+	struct iovec *iov;			/* the next one */
 	unsigned int out_num;
 	unsigned int in_num;
 };
+
+static noinline bool vhost_blk_find_map(struct vhost_blk_chain *chain, u64 addr)
+{
+	const struct vhost_iotlb_map *map;
+
+	map = vhost_iotlb_itree_first(chain->vq->umem, addr, addr);
+	if (map)
+		chain->map = map;
+	return map;
+}
 
 /*
  * The address of a piece of guest memory, or NULL. Most pieces lie in the same
  * region as the one before.
  */
-static void __user *vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr,
-					u32 len, u32 access)
+static __always_inline void __user *
+vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr, u32 len, u32 access)
 {
-	const struct vhost_iotlb_map *map = *chain->map;
+	const struct vhost_iotlb_map *map = chain->map;
 	u64 offset;
 
-	if (!map || addr - map->start >= map->size) {
-		map = vhost_iotlb_itree_first(chain->vq->umem, addr, addr);
-		if (!map)
+	if (unlikely(!map || addr - map->start >= map->size)) {
+		if (!vhost_blk_find_map(chain, addr))
 			return NULL;
-		*chain->map = map;
+		map = chain->map;
 	}
 	offset = addr - map->start;
 	if (len > map->size - offset || !(map->perm & access))
@@ -56,20 +68,19 @@ static void __user *vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr,
 	return u64_to_user_ptr(map->addr + offset);
 }
 
-/* Each field is copied once: the driver may still write to it. */
-static bool vhost_blk_copy_descs(struct vring_desc *desc,
-				 const vring_desc_t __user *from,
-				 unsigned int nr)
+/* The driver may still write to what is copied. */
+static __always_inline bool
+vhost_blk_copy_descs(union vhost_blk_desc *desc, const vring_desc_t __user *from,
+		     unsigned int nr)
 {
+	const u64 __user *half = (const u64 __user *)from;
 	unsigned int i;
 
 	if (!user_access_begin(from, nr * sizeof(*from)))
 		return false;
-	for (i = 0; i < nr; i++) {
-		unsafe_get_user(desc[i].addr, &from[i].addr, out_end_access);
-		unsafe_get_user(desc[i].len, &from[i].len, out_end_access);
-		unsafe_get_user(desc[i].flags, &from[i].flags, out_end_access);
-		unsafe_get_user(desc[i].next, &from[i].next, out_end_access);
+	for (i = 0; i < nr; i++, half += 2) {
+		unsafe_get_user(desc[i].half[0], half, out_end_access);
+		unsafe_get_user(desc[i].half[1], half + 1, out_end_access);
 	}
 	user_access_end();
 	return true;
@@ -79,64 +90,65 @@ out_end_access:
 	return false;
 }
 
-static bool vhost_blk_has_flag(struct vhost_blk_chain *chain,
-			       const struct vring_desc *desc, u16 flag)
+static __always_inline bool
+vhost_blk_has_flag(const struct vhost_blk_chain *chain,
+		   const struct vring_desc *desc, u16 flag)
 {
 	return desc->flags & cpu_to_vhost16(chain->vq, flag);
 }
 
 /* Puts what a descriptor names into vq->iov, readable pieces first. */
-static bool vhost_blk_add_desc(struct vhost_blk_chain *chain,
-			       const struct vring_desc *desc)
+static __always_inline bool vhost_blk_add_desc(struct vhost_blk_chain *chain,
+					       const struct vring_desc *desc)
 {
-	struct vhost_virtqueue *vq = chain->vq;
 	bool write = vhost_blk_has_flag(chain, desc, VRING_DESC_F_WRITE);
-	unsigned int nr = chain->out_num + chain->in_num;
-	u32 len = vhost32_to_cpu(vq, desc->len);
+	u32 len = vhost32_to_cpu(chain->vq, desc->len);
 	void __user *addr;
 
-	if (!len || nr == VHOST_BLK_DESC_MAX || (!write && chain->in_num))
+	addr = vhost_blk_translate(chain, vhost64_to_cpu(chain->vq, desc->addr),
+				   len, write ? VHOST_MAP_WO : VHOST_MAP_RO);
+	if (!addr || !len ||
+	    chain->iov == chain->vq->iov + VHOST_BLK_DESC_MAX)
 		return false;
-	addr = vhost_blk_translate(chain, vhost64_to_cpu(vq, desc->addr), len,
-				   write ? VHOST_MAP_WO : VHOST_MAP_RO);
-	if (!addr)
-		return false;
-	vq->iov[nr].iov_base = addr;
-	vq->iov[nr].iov_len = len;
-	if (write)
+	chain->iov->iov_base = addr;
+	chain->iov->iov_len = len;
+	chain->iov++;
+	if (write) {
 		chain->in_num++;
-	else
-		chain->out_num++;
-	return true;
+		return true;
+	}
+	chain->out_num++;
+	return !chain->in_num;
 }
 
 /* As in vhost.c a table is read in its order, whatever comes next in it. */
 static bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 				const struct vring_desc *table)
 {
-	struct vring_desc desc[VHOST_BLK_DESC_BATCH];
+	union vhost_blk_desc copy[VHOST_BLK_DESC_BATCH];
 	u32 len = vhost32_to_cpu(chain->vq, table->len);
 	const vring_desc_t __user *from;
 	unsigned int left, nr, i;
 
 	from = vhost_blk_translate(chain, vhost64_to_cpu(chain->vq, table->addr),
 				   len, VHOST_MAP_RO);
-	if (!from || len % sizeof(*desc) ||
-	    len / sizeof(*desc) > VHOST_BLK_TABLE_MAX ||
-	    !IS_ALIGNED((unsigned long)from, __alignof__(*desc)))
+	if (!from || len % sizeof(*from) ||
+	    len > VHOST_BLK_DESC_MAX * sizeof(*from) ||
+	    !IS_ALIGNED((unsigned long)from, sizeof(u64)))
 		return false;
 
-	for (left = len / sizeof(*desc); left; left -= nr, from += nr) {
+	for (left = len / sizeof(*from); left; left -= nr, from += nr) {
 		nr = min(left, VHOST_BLK_DESC_BATCH);
-		if (!vhost_blk_copy_descs(desc, from, nr))
+		if (!vhost_blk_copy_descs(copy, from, nr))
 			return false;
 		for (i = 0; i < nr; i++) {
-			if (vhost_blk_has_flag(chain, &desc[i],
+			const struct vring_desc *desc = &copy[i].desc;
+
+			if (vhost_blk_has_flag(chain, desc,
 					       VRING_DESC_F_INDIRECT) ||
-			    !vhost_blk_add_desc(chain, &desc[i]))
+			    !vhost_blk_add_desc(chain, desc))
 				return false;
-			if (!vhost_blk_has_flag(chain, &desc[i],
-						VRING_DESC_F_NEXT))
+			if (!vhost_blk_has_flag(chain, desc, VRING_DESC_F_NEXT))
 				return true;
 		}
 	}
@@ -146,20 +158,23 @@ static bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 static bool vhost_blk_add_chain(struct vhost_blk_chain *chain, u16 i)
 {
 	struct vhost_virtqueue *vq = chain->vq;
-	struct vring_desc desc;
+	union vhost_blk_desc copy;
 
+	/* A driver may put the descriptors anywhere. */
+	if (!IS_ALIGNED((unsigned long)vq->desc, sizeof(u64)))
+		return false;
 	for (;;) {
-		if (i >= vq->num || !vhost_blk_copy_descs(&desc, vq->desc + i, 1))
+		if (i >= vq->num || !vhost_blk_copy_descs(&copy, vq->desc + i, 1))
 			return false;
-		if (vhost_blk_has_flag(chain, &desc, VRING_DESC_F_INDIRECT))
-			return !vhost_blk_has_flag(chain, &desc,
+		if (vhost_blk_has_flag(chain, &copy.desc, VRING_DESC_F_INDIRECT))
+			return !vhost_blk_has_flag(chain, &copy.desc,
 						   VRING_DESC_F_NEXT) &&
-			       vhost_blk_add_table(chain, &desc);
-		if (!vhost_blk_add_desc(chain, &desc))
+			       vhost_blk_add_table(chain, &copy.desc);
+		if (!vhost_blk_add_desc(chain, &copy.desc))
 			return false;
-		if (!vhost_blk_has_flag(chain, &desc, VRING_DESC_F_NEXT))
+		if (!vhost_blk_has_flag(chain, &copy.desc, VRING_DESC_F_NEXT))
 			return true;
-		i = vhost16_to_cpu(vq, desc.next);
+		i = vhost16_to_cpu(vq, copy.desc.next);
 	}
 }
 
@@ -198,7 +213,9 @@ int vhost_blk_get_chain(struct vhost_virtqueue *vq,
 			const struct vhost_iotlb_map **map,
 			unsigned int *out_num, unsigned int *in_num)
 {
-	struct vhost_blk_chain chain = { .vq = vq, .map = map };
+	struct vhost_blk_chain chain = {
+		.vq = vq, .map = *map, .iov = vq->iov,
+	};
 	__virtio16 raw;
 	u16 head;
 	int r;
@@ -218,6 +235,7 @@ int vhost_blk_get_chain(struct vhost_virtqueue *vq,
 	if (!vhost_blk_add_chain(&chain, head))
 		return -EAGAIN;
 
+	*map = chain.map;
 	vq->last_avail_idx++;
 	*out_num = chain.out_num;
 	*in_num = chain.in_num;
