@@ -251,6 +251,10 @@ static size_t vhost_blk_add_guest_pages(struct vhost_blk_req *req,
 
 	added = min(len, pinned * PAGE_SIZE - offset);
 	vhost_blk_cursor_advance(&req->cmd.data, added);
+	if (likely(pinned == 1)) {
+		__bio_add_page(bio, pages[0], added, offset);
+		return added;
+	}
 	for (i = 0, len = added; i < pinned; i += run) {
 		run = vhost_blk_page_run(pages + i, pinned - i);
 		piece = min(len, run * PAGE_SIZE - offset);
