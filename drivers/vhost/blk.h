@@ -333,7 +333,9 @@ bool vhost_blk_fail_request(struct vhost_blk_req *req, blk_status_t error,
 			    u8 status);
 bool vhost_blk_start_request(struct vhost_blk_req *req);
 bool vhost_blk_continue_request(struct vhost_blk_req *req);
-void vhost_blk_submit_request(struct vhost_blk_req *req);
+bool vhost_blk_adjoins(const struct vhost_blk_req *req,
+		       const struct vhost_blk_req *next);
+void vhost_blk_submit_request(struct vhost_blk_req *req, bool alone);
 void vhost_blk_abandon_request(struct vhost_blk_req *req);
 
 /* blk_poll.c */

@@ -876,14 +876,35 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 	return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
 }
 
+/*
+ * Without one, the block layer merges a request with the one before it in the
+ * plug at most. A device made of others may have some that have one.
+ */
+static bool vhost_blk_has_scheduler(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	return !queue_is_mq(q) || READ_ONCE(q->elevator);
+}
+
+/* Could the block layer make one request of both? */
+bool vhost_blk_adjoins(const struct vhost_blk_req *req,
+		       const struct vhost_blk_req *next)
+{
+	return req->cmd.type == next->cmd.type &&
+	       req->cmd.sector + (req->cmd.bytes >> SECTOR_SHIFT) ==
+	       next->cmd.sector;
+}
+
 /**
  * vhost_blk_submit_request - hand the bios of a request to the block layer
  * @req: a request that vhost_blk_start_request() or _continue_request() built
+ * @alone: whether it adjoins no other that is submitted with it
  *
  * May sleep until the device can take more. The request may be complete, and
  * another, on return.
  */
-void vhost_blk_submit_request(struct vhost_blk_req *req)
+void vhost_blk_submit_request(struct vhost_blk_req *req, bool alone)
 {
 	struct vhost_blk_bio *next, *this;
 
@@ -892,6 +913,9 @@ void vhost_blk_submit_request(struct vhost_blk_req *req)
 		return;
 	}
 	trace_vhost_blk_submit(req);
+	if (alone && !req->bios->next &&
+	    !vhost_blk_has_scheduler(req->disk->bdev))
+		req->bios->bio.bi_opf |= REQ_NOMERGE;
 	for (this = req->bios; this; this = next) {
 		next = this->next;
 		submit_bio(&this->bio);

@@ -604,6 +604,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 
 static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 {
+	bool before, behind = false;
 	struct vhost_blk_req *next;
 	struct blk_plug plug;
 
@@ -617,7 +618,9 @@ static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 		plug.nr_ios = req->polled ? 1 : min(nr, VHOST_BLK_TAG_BATCH);
 		nr--;
 		next = req->next;
-		vhost_blk_submit_request(req);
+		before = behind;
+		behind = next && vhost_blk_adjoins(req, next);
+		vhost_blk_submit_request(req, !before && !behind);
 	}
 	blk_finish_plug(&plug);
 }

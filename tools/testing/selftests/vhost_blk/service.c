@@ -554,6 +554,51 @@ TEST_F(service, event_idx_one_signal_for_a_batch)
 	EXPECT_TRUE(blk_reap(vq, req, ARRAY_SIZE(req)));
 }
 
+/* How many reads of the disk became part of another one, or -1. */
+static long reads_merged(const struct backend *be)
+{
+	char path[64];
+	long merged = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/stat", be->disk);
+	f = fopen(path, "re");
+	if (f) {
+		if (fscanf(f, "%*d %ld", &merged) != 1)
+			merged = -1;
+		fclose(f);
+	}
+	return merged;
+}
+
+/* What is adjacent goes to the disk as one, between others that are not. */
+TEST_F(service, neighbours_are_merged)
+{
+	static const unsigned int place[] = { 12, 0, 1, 2, 3, 4, 14, 10, 8 };
+	struct blk_req req[ARRAY_SIZE(place)];
+	struct vdev *dev = &self->b.dev;
+	struct vq *vq = &dev->vq[0];
+	unsigned int i;
+	long before;
+
+	for (i = 0; i < ARRAY_SIZE(place); i++) {
+		ASSERT_TRUE(backend_fill(&self->b.be, place[i] * 8, 4096,
+					 place[i]));
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, place[i] * 8,
+				 guest_alloc(&dev->mem, 4096));
+	}
+	before = reads_merged(&self->b.be);
+	ASSERT_LE(0, before);
+	for (i = 0; i < ARRAY_SIZE(place); i++)
+		blk_req_queue(vq, &req[i]);
+	vq_publish(vq);
+	vq_kick(vq);
+	ASSERT_TRUE(blk_reap(vq, req, ARRAY_SIZE(place)));
+	for (i = 0; i < ARRAY_SIZE(place); i++)
+		EXPECT_TRUE(gbuf_matches(req[i].data, place[i]));
+	EXPECT_LT(before, reads_merged(&self->b.be));
+}
+
 TEST_F(service, several_queues_and_workers)
 {
 	struct bench_opts opts = { .dev = { .nqueues = 8, .num = 64 } };
