@@ -348,6 +348,10 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 	struct vhost_blk_req *req, *next;
 	bool added = false;
 
+	/* Only the task of the pass adds to, or looks at, the first. */
+	if (bvq->pass_task == current && !bvq->pass_done &&
+	    llist_empty(&bvq->done))
+		return false;
 	req = vhost_blk_take_done(bvq);
 	if (req)
 		pass->now = ktime_get_ns();

@@ -19,33 +19,6 @@
 #define SECTOR_SHIFT 9
 #endif
 
-/**
- * vhost_blk_cursor_peek - the next contiguous piece of guest memory
- * @cur: the cursor; empty iovecs are stepped over
- * @addr: set to the address of the piece
- *
- * Return: the length of the piece in bytes, 0 at the end.
- */
-size_t vhost_blk_cursor_peek(struct vhost_blk_cursor *cur, void __user **addr)
-{
-	if (!cur->left)
-		return 0;
-
-	while (cur->skip == cur->iov->iov_len) {
-		cur->iov++;
-		cur->skip = 0;
-	}
-	*addr = cur->iov->iov_base + cur->skip;
-	return min_t(u64, cur->iov->iov_len - cur->skip, cur->left);
-}
-
-/* @bytes is at most what vhost_blk_cursor_peek() returned. */
-void vhost_blk_cursor_advance(struct vhost_blk_cursor *cur, size_t bytes)
-{
-	cur->skip += bytes;
-	cur->left -= bytes;
-}
-
 /* Step over @bytes of guest memory, at most @cur->left, piece by piece. */
 void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes)
 {

@@ -7,6 +7,7 @@
 #define _VHOST_BLK_REQUEST_H
 
 #include <linux/blk_types.h>
+#include <linux/minmax.h>
 #include <linux/types.h>
 #include <linux/uio.h>
 #include <uapi/linux/vhost_blk.h>
@@ -60,8 +61,35 @@ struct vhost_blk_cmd {
 	struct vhost_blk_cursor append;	/* where to say what was appended to */
 };
 
-size_t vhost_blk_cursor_peek(struct vhost_blk_cursor *cur, void __user **addr);
-void vhost_blk_cursor_advance(struct vhost_blk_cursor *cur, size_t bytes);
+/**
+ * vhost_blk_cursor_peek - the next contiguous piece of guest memory
+ * @cur: the cursor; empty iovecs are stepped over
+ * @addr: set to the address of the piece
+ *
+ * Return: the length of the piece in bytes, 0 at the end.
+ */
+static inline size_t vhost_blk_cursor_peek(struct vhost_blk_cursor *cur,
+					   void __user **addr)
+{
+	if (!cur->left)
+		return 0;
+
+	while (cur->skip == cur->iov->iov_len) {
+		cur->iov++;
+		cur->skip = 0;
+	}
+	*addr = cur->iov->iov_base + cur->skip;
+	return min_t(u64, cur->iov->iov_len - cur->skip, cur->left);
+}
+
+/* @bytes is at most what vhost_blk_cursor_peek() returned. */
+static inline void vhost_blk_cursor_advance(struct vhost_blk_cursor *cur,
+					    size_t bytes)
+{
+	cur->skip += bytes;
+	cur->left -= bytes;
+}
+
 void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes);
 bool vhost_blk_copy_from_guest(struct vhost_blk_cursor *cur, void *to,
 			       size_t bytes);
