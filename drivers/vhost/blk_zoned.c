@@ -528,12 +528,17 @@ bool vhost_blk_fail_zoned(struct vhost_blk_req *req, blk_status_t error)
 	u8 status = vhost_blk_status(error);
 
 	if (req->cmd.type == VHOST_BLK_STAT_ZONE_MANAGE) {
-		/*
-		 * That all are reset no zone's state can prevent: whatever the
-		 * error is, a device mapper device may do it one by one.
-		 */
-		if (req->cmd.zone_op == VIRTIO_BLK_T_ZONE_RESET_ALL)
+		if (req->cmd.zone_op == VIRTIO_BLK_T_ZONE_RESET_ALL &&
+		    error == BLK_STS_NOTSUPP)
 			return vhost_blk_reset_each_zone(req);
+		/*
+		 * A mapped device of an older kernel does not know which of its
+		 * zones are conventional: these cannot be reset, and need not.
+		 */
+		if (req->each_zone && error == BLK_STS_IOERR)
+			return vhost_blk_next_zone(req) ?
+			       vhost_blk_build_or_fail(req) :
+			       vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
 		/* The one thing that can be wrong is the state of the zone. */
 		if (error == BLK_STS_IOERR)
 			status = VIRTIO_BLK_S_ZONE_INVALID_CMD;
