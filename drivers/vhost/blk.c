@@ -234,6 +234,8 @@ static int vhost_blk_stop_and_release(struct vhost_blk *blk, bool drop_parked)
 	vhost_blk_stop_queues(blk);
 	if (wait_event_killable(blk->wait, vhost_blk_is_quiet(blk)))
 		return -EINTR;
+	/* An answer may have come that the workers have not seen yet. */
+	vhost_dev_flush(&blk->dev);
 	if (drop_parked)
 		vhost_blk_drop_all_parked(blk);
 	else if (vhost_blk_has_parked(blk))
@@ -938,6 +940,9 @@ static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		    wait_event_killable(blk->wait, vhost_blk_is_quiet(blk)))
 			return -EINTR;
 	}
+	/* What an IOTLB message has queued to the worker must be done first. */
+	if (ioctl == VHOST_ATTACH_VRING_WORKER && blk->dev.iotlb)
+		vhost_dev_flush(&blk->dev);
 
 	r = vhost_dev_ioctl(&blk->dev, ioctl, argp);
 	if (r == -ENOIOCTLCMD)

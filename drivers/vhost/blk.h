@@ -331,6 +331,7 @@ bool vhost_blk_build_or_fail(struct vhost_blk_req *req);
 bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status);
 bool vhost_blk_fail_request(struct vhost_blk_req *req, blk_status_t error,
 			    u8 status);
+bool vhost_blk_may_continue(const struct vhost_blk_req *req);
 bool vhost_blk_start_request(struct vhost_blk_req *req);
 bool vhost_blk_continue_request(struct vhost_blk_req *req);
 bool vhost_blk_adjoins(const struct vhost_blk_req *req,

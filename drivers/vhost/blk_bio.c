@@ -786,7 +786,7 @@ static bool vhost_blk_refused_zeroing(const struct vhost_blk_req *req,
 }
 
 /* What was checked when the request came may have changed since. */
-static bool vhost_blk_may_continue(const struct vhost_blk_req *req)
+bool vhost_blk_may_continue(const struct vhost_blk_req *req)
 {
 	struct block_device *bdev = req->disk->bdev;
 
@@ -827,8 +827,11 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		req->window = 0;
 		return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
 	}
-	if (vhost_blk_unmark_polled(req, error))
-		return vhost_blk_build_again(req);
+	if (vhost_blk_unmark_polled(req, error)) {
+		if (vhost_blk_may_continue(req))
+			return vhost_blk_build_again(req);
+		error = BLK_STS_IOERR;
+	}
 	if (!error && req->bounced && vhost_blk_is_read(req) &&
 	    !vhost_blk_copy_back(req))
 		error = BLK_STS_IOERR;
@@ -841,6 +844,8 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		/* Asking again would only fill the host's log. */
 		req->bvq->no_write_zeroes[req->cmd.unmap] = true;
 		req->zero_pages = true;
+		if (!vhost_blk_may_continue(req))
+			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 		return vhost_blk_build_or_fail(req);
 	}
 	if (error && req->disk->zone_sectors)
@@ -861,11 +866,8 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 		return vhost_blk_start_windows(req);
 	}
-	if (unlikely(req->each_zone) && vhost_blk_next_zone(req)) {
-		if (!vhost_blk_may_continue(req))
-			return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
-		return vhost_blk_build_or_fail(req);
-	}
+	if (unlikely(req->each_zone))
+		return vhost_blk_next_zone(req);
 	if (vhost_blk_needs_flush(req)) {
 		req->flushing = true;
 		return vhost_blk_build_or_fail(req);

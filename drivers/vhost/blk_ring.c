@@ -76,6 +76,9 @@ vhost_blk_copy_descs(union vhost_blk_desc *desc, const vring_desc_t __user *from
 	const u64 __user *half = (const u64 __user *)from;
 	unsigned int i;
 
+	/* Not all architectures of 32 bits read 64 of them like that. */
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return !copy_from_user(desc, from, nr * sizeof(*from));
 	if (!user_access_begin(from, nr * sizeof(*from)))
 		return false;
 	for (i = 0; i < nr; i++, half += 2) {

@@ -267,10 +267,7 @@ bool vhost_blk_build_zone_request(struct vhost_blk_req *req)
 	return true;
 }
 
-/*
- * Goes on to the next zone that can be reset, at or after the request's sector,
- * for a device that has no command for all of them.
- */
+/* Goes on to the next zone that can be reset, at or after the request's sector. */
 static bool vhost_blk_find_zone(struct vhost_blk_req *req)
 {
 	u64 capacity = min_t(u64, req->disk->capacity,
@@ -284,21 +281,30 @@ static bool vhost_blk_find_zone(struct vhost_blk_req *req)
 	return false;
 }
 
+/* Resets the first zone from here on that can be, or is done. */
+static bool vhost_blk_reset_zones(struct vhost_blk_req *req)
+{
+	if (!vhost_blk_find_zone(req))
+		return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
+	if (!vhost_blk_may_continue(req))
+		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+	return vhost_blk_build_or_fail(req);
+}
+
+/* One by one, for a device that cannot at once, or must not. */
 static bool vhost_blk_reset_each_zone(struct vhost_blk_req *req)
 {
 	req->each_zone = true;
 	req->cmd.zone_op = VIRTIO_BLK_T_ZONE_RESET;
 	req->cmd.sector = 0;
-	if (!vhost_blk_find_zone(req))
-		return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
-	return vhost_blk_build_or_fail(req);
+	return vhost_blk_reset_zones(req);
 }
 
 /* Goes on to the next zone of a request that is for each of them. */
 bool vhost_blk_next_zone(struct vhost_blk_req *req)
 {
 	req->cmd.sector += req->disk->zone_sectors;
-	return vhost_blk_find_zone(req);
+	return vhost_blk_reset_zones(req);
 }
 
 /**
@@ -373,6 +379,10 @@ bool vhost_blk_start_zone_request(struct vhost_blk_req *req)
 	case VHOST_BLK_STAT_ZONE_APPEND:
 		return vhost_blk_start_append(req);
 	default:
+		/* Not those that the driver was not told of. */
+		if (req->cmd.zone_op == VIRTIO_BLK_T_ZONE_RESET_ALL &&
+		    req->disk->capacity < bdev_nr_sectors(req->disk->bdev))
+			return vhost_blk_reset_each_zone(req);
 		return vhost_blk_build_or_fail(req);
 	}
 }
@@ -462,6 +472,9 @@ static u8 vhost_blk_explain(const struct vhost_blk_req *req)
 		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
 	if (req->cmd.type == VHOST_BLK_STAT_READ)
 		return VIRTIO_BLK_S_IOERR;
+	if (req->cmd.type == VHOST_BLK_STAT_ZONE_MANAGE)
+		return zone->cond == BLK_ZONE_COND_READONLY ?
+		       VIRTIO_BLK_S_ZONE_INVALID_CMD : VIRTIO_BLK_S_IOERR;
 	if (zone->cond == BLK_ZONE_COND_READONLY ||
 	    zone->cond == BLK_ZONE_COND_FULL)
 		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
@@ -480,7 +493,8 @@ static u8 vhost_blk_explain(const struct vhost_blk_req *req)
  * vhost_blk_end_report - go on when the report of a request is made
  * @req: the request, in its worker
  *
- * Return: false, the request is complete and its status set.
+ * Return: true if there is something to submit, false if the request is
+ * complete and its status set.
  */
 bool vhost_blk_end_report(struct vhost_blk_req *req)
 {
@@ -488,6 +502,13 @@ bool vhost_blk_end_report(struct vhost_blk_req *req)
 	struct virtio_blk_zone_report *report = zoned->buffer;
 
 	req->reporting = false;
+	/*
+	 * A mapped device of an older kernel does not know which of its zones
+	 * are conventional: these cannot be reset, and need not.
+	 */
+	if (req->each_zone && !zoned->error &&
+	    zoned->zone.type == BLK_ZONE_TYPE_CONVENTIONAL)
+		return vhost_blk_next_zone(req);
 	if (req->cmd.type != VHOST_BLK_STAT_ZONE_REPORT)
 		return vhost_blk_fail_request(req, BLK_STS_IOERR,
 					      zoned->error ? VIRTIO_BLK_S_IOERR :
@@ -531,14 +552,10 @@ bool vhost_blk_fail_zoned(struct vhost_blk_req *req, blk_status_t error)
 		if (req->cmd.zone_op == VIRTIO_BLK_T_ZONE_RESET_ALL &&
 		    error == BLK_STS_NOTSUPP)
 			return vhost_blk_reset_each_zone(req);
-		/*
-		 * A mapped device of an older kernel does not know which of its
-		 * zones are conventional: these cannot be reset, and need not.
-		 */
-		if (req->each_zone && error == BLK_STS_IOERR)
-			return vhost_blk_next_zone(req) ?
-			       vhost_blk_build_or_fail(req) :
-			       vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
+		if (req->each_zone && error == BLK_STS_IOERR &&
+		    !READ_ONCE(req->bvq->blk->closing) &&
+		    vhost_blk_get_zoned(req))
+			return vhost_blk_start_reporting(req);
 		/* The one thing that can be wrong is the state of the zone. */
 		if (error == BLK_STS_IOERR)
 			status = VIRTIO_BLK_S_ZONE_INVALID_CMD;

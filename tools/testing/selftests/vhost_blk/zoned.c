@@ -396,6 +396,43 @@ TEST_F(zoned, reset_all_of_a_mapped_device)
 	EXPECT_EQ(VIRTIO_BLK_ZS_EMPTY, STATE(15));
 }
 
+/* As much of the disk as the driver was told of. */
+TEST_F(zoned, reset_all_ends_at_the_capacity)
+{
+	struct vdev *dev = &self->b.dev;
+	uint64_t all = dev->backend.capacity, wp;
+
+	ASSERT_EQ(OK, WRITE(zone_start(4), 4096));
+	ASSERT_EQ(OK, WRITE(zone_start(10), 4096));
+	ASSERT_TRUE(vdev_stop(dev));
+	dev->backend.capacity = zone_start(5);
+	ASSERT_EQ(0, vdev_set_backend(dev, &dev->backend));
+	EXPECT_EQ(OK, OP(RESET_ALL, 0));
+	EXPECT_EQ(VIRTIO_BLK_ZS_EMPTY, STATE(4));
+
+	ASSERT_TRUE(vdev_stop(dev));
+	dev->backend.capacity = all;
+	ASSERT_EQ(0, vdev_set_backend(dev, &dev->backend));
+	EXPECT_NE(VIRTIO_BLK_ZS_EMPTY,
+		  zone_state(self->vq, self->report, 10, &wp));
+	EXPECT_EQ(8, wp);
+}
+
+/* One by one: what the device says of one is not lost among the others. */
+TEST_F(zoned, reset_all_with_a_zone_that_cannot)
+{
+	struct vdev *dev = &self->b.dev;
+	char sector[32];
+
+	snprintf(sector, sizeof(sector), "%llu",
+		 (unsigned long long)zone_start(4));
+	ASSERT_TRUE(backend_set(&self->b.be, "zone_readonly", sector));
+	ASSERT_TRUE(vdev_stop(dev));
+	dev->backend.capacity -= ZONE;
+	ASSERT_EQ(0, vdev_set_backend(dev, &dev->backend));
+	EXPECT_EQ(INVALID, OP(RESET_ALL, 0));
+}
+
 /* Transitions that there are not, and zones that are none. */
 TEST_F(zoned, operations_that_are_not_possible)
 {
