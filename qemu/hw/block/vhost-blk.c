@@ -235,7 +235,7 @@ static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
     VirtQueue *vq = virtio_get_queue(vdev, n);
     uint16_t avail_idx = virtio_queue_get_last_avail_idx(vdev, n);
     g_autofree struct vhost_blk_held_request *held = NULL;
-    unsigned int held_count;
+    unsigned int held_count = 0;
 
     /*
      * A kick that the kernel was woken by is still in the notifier, and it may
@@ -256,8 +256,11 @@ static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
         s->ring_failed = true;
     }
 
-    held = g_new(struct vhost_blk_held_request, VIRTQUEUE_MAX_SIZE);
-    held_count = vhost_blk_get_held(s, n, held);
+    /* If the kernel did not start, it still knows what it held before that */
+    if (avail_idx != used_idx) {
+        held = g_new(struct vhost_blk_held_request, VIRTQUEUE_MAX_SIZE);
+        held_count = vhost_blk_get_held(s, n, held);
+    }
     if ((uint16_t)(avail_idx - used_idx) != held_count) {
         /* Nobody will ever complete what lies in between */
         virtio_error(vdev, "vhost-blk: queue %d comes back at %u, but its used "

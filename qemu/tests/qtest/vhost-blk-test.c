@@ -3260,6 +3260,57 @@ static void test_error_bad_chain(void)
     disk_free(disk);
 }
 
+/*
+ * The kernel still knows what it held the last time when it does not start
+ * another time.  That is over.
+ */
+static void test_start_failed_after_held(void)
+{
+    static const char vm[] = "/proc/sys/vm";
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, ",werror=stop");
+    g_autofree char *centisecs = NULL;
+    char buf[BLOCK_SIZE] = {};
+    Load *load;
+    int fd;
+
+    /* Nobody but the kernel's start writes back what is dirty */
+    g_assert_true(g_file_get_contents("/proc/sys/vm/dirty_writeback_centisecs",
+                                      &centisecs, NULL, NULL));
+    write_file(vm, "dirty_writeback_centisecs", "0");
+
+    disk_set_bad(disk, BAD_BLOCK, true);
+    load = load_start_as(g, VIRTIO_BLK_T_OUT, 2);
+    wait_io_error(g, "write", "stop", false);
+    assert_stopped(g, load);
+    disk_set_bad(disk, BAD_BLOCK, false);
+
+    /* A start that fails before any queue is served */
+    disk_set_bad(disk, 2000, true);
+    fd = open(disk->path, O_RDWR);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(pwrite(fd, buf, sizeof(buf), 2000 * BLOCK_SIZE), ==,
+                    sizeof(buf));
+    qmp(g, "cont");
+    load_wait(load);
+    wait_reason(g, "does not take the disk");
+    assert_reason(g, "does not take the disk");
+    g_assert_cmphex(g->vdev->bus->get_status(g->vdev) &
+                    VIRTIO_CONFIG_S_NEEDS_RESET, ==, 0);
+    assert_served_by_qemu(g);
+    load_finish(load_start(g), disk);
+
+    disk_set_bad(disk, 2000, false);
+    close(fd);
+    write_file(vm, "dirty_writeback_centisecs", centisecs);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    g_free(load);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- tests: QEMU serves, and says why ---- */
 
 static void assert_one_warning(Guest *g)
@@ -3578,6 +3629,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/error/bus-master", test_error_bus_master);
     qtest_add_func("/vhost-blk/error/reset", test_error_reset);
     qtest_add_func("/vhost-blk/error/bad-chain", test_error_bad_chain);
+    qtest_add_func("/vhost-blk/error/start-failed-after-held",
+                   test_start_failed_after_held);
 
     for (i = 0; i < ARRAY_SIZE(fallbacks); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-blk/fallback/%s",
