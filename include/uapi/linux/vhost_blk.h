@@ -254,7 +254,9 @@ struct vhost_blk_held {
  * VHOST_GET_VRING_BASE, and its chain is still the device's, so that the used
  * index of the ring is behind the base by as many. A part of what it writes, on
  * the disk or in guest memory, may have been written; to carry it out again as a
- * whole is right.
+ * whole is right. Not so for a VIRTIO_BLK_T_FLUSH: the block device may have lost
+ * what the flush was to make stable, and another one may succeed nevertheless.
+ * Treat it as one that has failed with @error.
  *
  * A held request is not in flight. It occupies one of those that the virtqueue
  * can have in flight, though: when all are held, the virtqueue takes no more.

@@ -183,15 +183,17 @@ static unsigned int vhost_blk_get_held(VHostBlk *s, int n,
 /*
  * Make them requests of virtio-blk's that have failed before.  They will be run
  * once more, so it is the block layer that says what is wrong, if it still is,
- * and virtio-blk that knows what is to be done about it.
+ * and virtio-blk that knows what is to be done about it; but for a flush, which
+ * has failed for good.  Returns false if the machine stops because of one.
  */
-static void vhost_blk_take_held(VHostBlk *s, int n,
+static bool vhost_blk_take_held(VHostBlk *s, int n,
                                 const struct vhost_blk_held_request *requests,
                                 unsigned int count)
 {
     VirtIOBlock *vblk = VIRTIO_BLK(s);
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     VirtQueue *vq = virtio_get_queue(vdev, n);
+    bool run = true;
     unsigned int i;
 
     for (i = 0; i < count; i++) {
@@ -203,9 +205,9 @@ static void vhost_blk_take_held(VHostBlk *s, int n,
                 virtio_error(vdev, "vhost-blk: queue %d has failed requests, "
                              "but DMA is off", n);
             }
-            return;
+            return run;
         }
-        virtio_blk_add_failed_request(vblk, vq, req);
+        run &= virtio_blk_add_failed_request(vblk, vq, req, requests[i].error);
     }
 
     if (count) {
@@ -214,6 +216,7 @@ static void vhost_blk_take_held(VHostBlk *s, int n,
                             qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
                             VHOST_BLK_AFTER_ERROR_MS);
     }
+    return run;
 }
 
 /* While the machine is stopped they wait, as those of virtio-blk do. */
@@ -228,8 +231,8 @@ static void vhost_blk_run_held(VHostBlk *s)
     }
 }
 
-/* @used_idx: what the driver has been told of */
-static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
+/* @used_idx: what the driver has been told of.  Returns as the above does. */
+static bool vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     VirtQueue *vq = virtio_get_queue(vdev, n);
@@ -267,8 +270,9 @@ static void vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
                      "index is %u, and %u requests have failed", n, avail_idx,
                      used_idx, held_count);
     } else if (!test_bit(n, s->reset_queues)) {
-        vhost_blk_take_held(s, n, held, held_count);
+        return vhost_blk_take_held(s, n, held, held_count);
     }
+    return true;
 }
 
 /* The rings are as the kernel left them; make them ready for virtio-blk. */
@@ -277,6 +281,7 @@ static void vhost_blk_take_rings(VHostBlk *s)
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     uint16_t used_idx[VHOST_BLK_MAX_QUEUES];
     uint64_t rings = s->kernel_rings;
+    bool run = true;
     int i;
 
     for (i = 0; i < s->dev.nvqs; i++) {
@@ -293,8 +298,12 @@ static void vhost_blk_take_rings(VHostBlk *s)
 
     for (i = 0; i < s->dev.nvqs; i++) {
         if (rings & BIT_ULL(i)) {
-            vhost_blk_take_ring(s, i, used_idx[i]);
+            run &= vhost_blk_take_ring(s, i, used_idx[i]);
         }
+    }
+    if (!run) {
+        /* The others wait, too: all are run when the machine goes on */
+        s->has_held = false;
     }
 }
 

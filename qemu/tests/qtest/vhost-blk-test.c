@@ -1,10 +1,10 @@
 /*
  * qtests of vhost-blk-pci: the data path moves while requests are under way
  *
- * Run as root on a host with the modules vhost_blk, null_blk, loop, dm_mod and
- * dm_thin_pool, and with dmsetup; what cannot be set up is a failure.  The
- * disks are null_blk devices with memory and a slow timer, so that there are
- * always requests in flight at the moment that counts.
+ * Run as root on a host with the modules vhost_blk, null_blk, loop, dm_mod,
+ * dm_flakey and dm_thin_pool, and with dmsetup; what cannot be set up is a
+ * failure.  The disks are null_blk devices with memory and a slow timer, so
+ * that there are always requests in flight at the moment that counts.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,6 +17,7 @@
 #include <linux/vhost.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include "libqos/malloc-pc.h"
@@ -66,6 +67,8 @@ typedef struct Disk {
     char *stat;
     /* The device mapper's name of what is at @path, if it lies on top */
     char *mapped;
+    /* And what that lies on */
+    char *below;
 } Disk;
 
 static int disk_count;
@@ -170,7 +173,7 @@ static Disk *disk_new_mapped(void)
                                              DISK_MB * 2048, disk->path);
 
     disk->mapped = g_path_get_basename(disk->config);
-    g_free(disk->path);
+    disk->below = disk->path;
     disk->path = mapped_new(disk->mapped, table);
     return disk;
 }
@@ -185,11 +188,28 @@ static void disk_resume(Disk *disk)
     g_free(run("dmsetup resume --noudevsync %s", disk->mapped));
 }
 
+/*
+ * Fail what would change the disk, and flushes, from now on, or no more.  A
+ * disk that hangs goes on with it.
+ */
+static void disk_fail_writes(Disk *disk, bool fail)
+{
+    g_autofree char *table = g_strdup_printf(
+        fail ? "0 %d flakey %s 0 0 1000 1 error_writes" : "0 %d linear %s 0",
+        DISK_MB * 2048, disk->below);
+
+    g_free(run("dmsetup reload --noudevsync %s --table '%s'", disk->mapped,
+               table));
+    disk_hang(disk);
+    disk_resume(disk);
+}
+
 static void disk_free(Disk *disk)
 {
     if (disk->mapped) {
         g_free(run("dmsetup remove --noudevsync --retry %s", disk->mapped));
         g_free(disk->mapped);
+        g_free(disk->below);
     }
     write_file(disk->config, "power", "0");
     g_assert_cmpint(rmdir(disk->config), ==, 0);
@@ -3260,6 +3280,92 @@ static void test_error_bad_chain(void)
     disk_free(disk);
 }
 
+/* Let QEMU's main loop rest, but none of its other threads */
+static void guest_hold_main_loop(Guest *g)
+{
+    pid_t pid = qtest_pid(g->qts);
+    int status;
+
+    g_assert_cmpint(ptrace(PTRACE_SEIZE, pid, NULL, NULL), ==, 0);
+    g_assert_cmpint(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), ==, 0);
+    g_assert_cmpint(waitpid(pid, &status, __WALL), ==, pid);
+    g_assert_true(WIFSTOPPED(status));
+}
+
+static void guest_release_main_loop(Guest *g)
+{
+    g_assert_cmpint(ptrace(PTRACE_DETACH, qtest_pid(g->qts), NULL, NULL), ==,
+                    0);
+}
+
+/*
+ * The disk may have lost what it had in its cache.  To flush it once more would
+ * succeed, but what was lost does not come back: that flush has failed.
+ */
+static void test_flush(const char *device, const char *action)
+{
+    Disk *disk = disk_new_mapped();
+    Guest *g = guest_boot_kernel(disk, 2, device);
+    bool stop = !strcmp(action, "stop");
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    Request *req;
+
+    write_block(g, 0, 1);
+    disk_hang(disk);
+    req = submit(g, 1, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+    wait_in_flight(g, 1);
+    guest_hold_main_loop(g);
+    disk_fail_writes(disk, true);
+    while (kernel_count(g, "held") != 1) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+    disk_fail_writes(disk, false);
+    guest_release_main_loop(g);
+
+    wait_io_error(g, "write", action, false);
+    if (stop) {
+        qtest_qmp_eventwait(g->qts, "STOP");
+        assert_run_state(g, "io-error");
+        assert_io_status(g, "failed");
+        g_assert_cmphex(request_status(req), ==, 0xff);
+        qmp(g, "cont");
+    }
+    g_assert_cmphex(request_wait(req), ==, strcmp(action, "report") ?
+                    VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    assert_no_io_error(g);
+    wait_data_path(g, "kernel");
+    flush(g);
+    check_block(g, 0, 1);
+    load_finish(load_start(g), disk);
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    qmp(g, "stop");
+    g_assert_cmpint(blockstat(g, "failed_flush_operations"), ==,
+                    !strcmp(action, "report"));
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_flush_report(void)
+{
+    test_flush(",werror=report", "report");
+}
+
+static void test_flush_stop(void)
+{
+    test_flush(",werror=stop", "stop");
+}
+
+static void test_flush_ignore(void)
+{
+    test_flush(",werror=ignore", "ignore");
+}
+
+static void test_flush_report_iothread(void)
+{
+    test_flush(",werror=report,iothread=t0 -object iothread,id=t0", "report");
+}
+
 /*
  * The kernel still knows what it held the last time when it does not start
  * another time.  That is over.
@@ -3532,7 +3638,7 @@ int main(int argc, char **argv)
         load_module("modprobe vhost_blk");
         load_module("modprobe null_blk nr_devices=0");
         load_module("modprobe loop");
-        load_module("modprobe -a dm_mod dm_thin_pool");
+        load_module("modprobe -a dm_mod dm_flakey dm_thin_pool");
         if (!g_file_test("/sys/kernel/config/nullb", G_FILE_TEST_IS_DIR)) {
             load_module("mount -t configfs none /sys/kernel/config");
         }
@@ -3629,6 +3735,11 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/error/bus-master", test_error_bus_master);
     qtest_add_func("/vhost-blk/error/reset", test_error_reset);
     qtest_add_func("/vhost-blk/error/bad-chain", test_error_bad_chain);
+    qtest_add_func("/vhost-blk/error/flush-report", test_flush_report);
+    qtest_add_func("/vhost-blk/error/flush-stop", test_flush_stop);
+    qtest_add_func("/vhost-blk/error/flush-ignore", test_flush_ignore);
+    qtest_add_func("/vhost-blk/error/flush-report-iothread",
+                   test_flush_report_iothread);
     qtest_add_func("/vhost-blk/error/start-failed-after-held",
                    test_start_failed_after_held);
 
