@@ -1126,6 +1126,12 @@ static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
     vhost_blk_detach_queues(s);
     blk_drain(vblk->blk);
     vhost_blk_purge_queue(s, queue_index);
+    /* At its end, it may have had one run again that came from the kernel */
+    if (virtio_queue_get_inuse(vdev, queue_index) &&
+        !blk_in_drain(vblk->blk)) {
+        blk_drain(vblk->blk);
+        vhost_blk_purge_queue(s, queue_index);
+    }
     if (!blk_bs(vblk->blk) && !blk_in_drain(vblk->blk)) {
         /* Nothing was drained that could have attached the others again */
         vhost_blk_attach_queues(s);
