@@ -537,6 +537,7 @@ static void vhost_blk_memory_changed(struct vhost_dev *dev, int ret)
     Error *err = NULL;
 
     if (s->state != VHOST_BLK_KERNEL && s->state != VHOST_BLK_STOPPING) {
+        s->start_failed = false;
         vhost_blk_schedule_handover(s);
         return;
     }

@@ -3571,13 +3571,10 @@ static void use_up_files(Guest *g)
     limit_files(g, max + 1);
 }
 
-/* What has failed is not tried again because the driver does something */
-static void test_start_failed(void)
+/* The queues are QEMU's again, and the kernel does not get them */
+static void fail_start(Guest *g)
 {
-    Disk *disk = disk_new();
-    Guest *g = guest_boot_kernel(disk, 1, "");
-    gint64 end;
-    int i;
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
 
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'block-dirty-bitmap-add',"
@@ -3587,11 +3584,20 @@ static void test_start_failed(void)
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'block-dirty-bitmap-remove',"
         " 'arguments': {'node': 'dev', 'name': 'b'}}");
-    end = g_get_monotonic_time() + TIMEOUT_US;
     while (guest_count_warnings(g) < 2) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(10000);
     }
+}
+
+/* What has failed is not tried again because the driver does something */
+static void test_start_failed(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    int i;
+
+    fail_start(g);
     for (i = 0; i < 5; i++) {
         guest_repeat_status(g);
         write_block(g, i, i);
@@ -3608,6 +3614,22 @@ static void test_start_failed(void)
     qmp(g, "stop");
     qmp(g, "cont");
     wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* It may have been the memory that the kernel did not like */
+static void test_start_failed_memory(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+
+    fail_start(g);
+    assert_reason(g, "does not take the virtqueues");
+    limit_files(g, 1024);
+    guest_set_pam(g, 0, 3, 0);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -3750,6 +3772,8 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, &fallbacks[i], test_fallback);
     }
     qtest_add_func("/vhost-blk/fallback/start-failed", test_start_failed);
+    qtest_add_func("/vhost-blk/fallback/start-failed-memory",
+                   test_start_failed_memory);
     qtest_add_func("/vhost-blk/fallback/wrong-vhostfd", test_wrong_vhostfd);
     qtest_add_func("/vhost-blk/fallback/other-drive", test_other_drive);
 
