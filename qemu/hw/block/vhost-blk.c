@@ -43,14 +43,19 @@
  */
 #define VHOST_BLK_POLL_MS 1
 /*
- * ... and gives up after so long: what takes its time, a large discard or a
- * disk that hangs, need not stop all the others.  The next time is twice as
- * long, so that it will do one day for a disk that is just slow, ...
+ * ... and gives up after a while: what takes its time, a large discard or a
+ * disk that hangs, need not stop all the others.  Before it tries again, it
+ * serves the queues for so long, and the next time for twice as long.
  */
-#define VHOST_BLK_PAUSE_MS 100
-#define VHOST_BLK_MAX_PAUSE_MS 10000
-/* ... and so many times that later, so that it is always the smaller part. */
+#define VHOST_BLK_RETRY_MS 1000
+#define VHOST_BLK_MAX_RETRY_MS 60000
+/*
+ * A try may take so much less than the time until the next one: more and more,
+ * so that it will do for a disk that is just slow, but never so long that the
+ * guest takes the disk for dead.
+ */
 #define VHOST_BLK_PAUSE_RATIO 10
+#define VHOST_BLK_MAX_PAUSE_MS 1000
 
 /*
  * For how long QEMU serves the disk after it has failed a request: the next one
@@ -938,15 +943,16 @@ static void vhost_blk_pause(VHostBlk *s)
 
     if (!s->pausing) {
         s->pausing = true;
-        s->pause_end = now + s->pause_ms;
+        s->pause_end = now + MIN(s->retry_ms / VHOST_BLK_PAUSE_RATIO,
+                                 VHOST_BLK_MAX_PAUSE_MS);
     }
     if (now < s->pause_end) {
         timer_mod(s->retry_timer, now + VHOST_BLK_POLL_MS);
         return;
     }
 
-    s->not_before = now + s->pause_ms * VHOST_BLK_PAUSE_RATIO;
-    s->pause_ms = MIN(s->pause_ms * 2, VHOST_BLK_MAX_PAUSE_MS);
+    s->not_before = now + s->retry_ms;
+    s->retry_ms = MIN(s->retry_ms * 2, VHOST_BLK_MAX_RETRY_MS);
     timer_mod(s->retry_timer, s->not_before);
     vhost_blk_attach_queues(s);
 }
@@ -969,7 +975,7 @@ static void vhost_blk_move_queues(VHostBlk *s)
         /* It was the answer to all events so far */
         qemu_bh_cancel(s->handover_bh);
         s->pausing = false;
-        s->pause_ms = VHOST_BLK_PAUSE_MS;
+        s->retry_ms = VHOST_BLK_RETRY_MS;
     }
 
     if (s->state == VHOST_BLK_KERNEL) {
@@ -1165,6 +1171,8 @@ static void vhost_blk_reset(VirtIODevice *vdev)
     vhost_blk_take_back(s);
     VHOST_BLK_GET_CLASS(s)->parent_reset(vdev);
     s->has_held = false;
+    s->not_before = 0;
+    s->retry_ms = VHOST_BLK_RETRY_MS;
     bitmap_zero(s->reset_queues, s->parent_obj.conf.num_queues);
     if (s->ring_failed || s->start_failed) {
         s->ring_failed = false;
@@ -1276,7 +1284,7 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
         vhost_blk_init_workers(s);
     }
     s->retry_timer = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_retry, s);
-    s->pause_ms = VHOST_BLK_PAUSE_MS;
+    s->retry_ms = VHOST_BLK_RETRY_MS;
     s->handover_bh = qemu_bh_new_guarded(vhost_blk_handover, s,
                                         &DEVICE(s)->mem_reentrancy_guard);
     return true;

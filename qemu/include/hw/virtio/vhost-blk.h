@@ -54,11 +54,11 @@ struct VHostBlk {
     bool in_handover;
     /* Between two looks at whether QEMU has completed what it has taken */
     bool pausing;
-    /* When it ends at the latest, and how long the next one may be */
+    /* When it ends at the latest */
     int64_t pause_end;
-    int64_t pause_ms;
-    /* When the next hand-over may begin */
+    /* When the next hand-over may begin, and how long after one in vain */
     int64_t not_before;
+    int64_t retry_ms;
     bool warned;
     /* The rings that the kernel has been given, one bit each */
     uint64_t kernel_rings;
