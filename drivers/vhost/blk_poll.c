@@ -266,9 +266,10 @@ bool vhost_blk_device_polls(struct block_device *bdev)
  * @req: a request whose window was built
  *
  * Not a write to a zoned device: refused and sent again, it would be behind the
- * next one. And only what is one bio: the block layer polls for no part of a split one. Nor
- * does it merge this one with one that somebody else waits for. A device that
- * cannot take it at once refuses it, see vhost_blk_unmark_polled().
+ * next one. And only what is one bio: the block layer polls for no part of a
+ * split one. Nor does it merge this one with one that somebody else waits for.
+ * A device that cannot take it at once refuses it, see
+ * vhost_blk_unmark_polled().
  */
 void vhost_blk_mark_polled(struct vhost_blk_req *req)
 {
