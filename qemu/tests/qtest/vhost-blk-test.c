@@ -1066,30 +1066,46 @@ static void test_multiqueue(void)
     test_serve(",workers=2", 4);
 }
 
-/* What the kernel has counted, as the host finds it at QEMU's file */
-static uint64_t kernel_count(Guest *g, const char *name)
+/* What the host finds at QEMU's files of the module */
+static char *kernel_info(Guest *g)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fdinfo",
                                             (int)qtest_pid(g->qts));
-    g_autofree char *word = g_strdup_printf("%s ", name);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    GString *all = g_string_new(NULL);
     const char *file;
-    uint64_t count = 0;
 
     g_assert_nonnull(dir);
     while ((file = g_dir_read_name(dir))) {
         g_autofree char *full = g_build_filename(path, file, NULL);
         g_autofree char *info = NULL;
-        const char *p;
 
-        if (!g_file_get_contents(full, &info, NULL, NULL) ||
-            !strstr(info, "vhost-blk-state:")) {
-            continue;
+        if (g_file_get_contents(full, &info, NULL, NULL) &&
+            strstr(info, "vhost-blk-state:")) {
+            g_string_append(all, info);
         }
-        for (p = info; (p = strstr(p, word)); p += strlen(word)) {
-            if (p[-1] == ' ' || p[-1] == '\t') {
-                count += g_ascii_strtoull(p + strlen(word), NULL, 10);
-            }
+    }
+    return g_string_free(all, FALSE);
+}
+
+static bool kernel_is_stopping(Guest *g)
+{
+    g_autofree char *info = kernel_info(g);
+
+    return strstr(info, "vhost-blk-state:\tstopping");
+}
+
+/* What the kernel has counted, the sum over the queues */
+static uint64_t kernel_count(Guest *g, const char *name)
+{
+    g_autofree char *word = g_strdup_printf("%s ", name);
+    g_autofree char *info = kernel_info(g);
+    uint64_t count = 0;
+    const char *p;
+
+    for (p = info; (p = strstr(p, word)); p += strlen(word)) {
+        if (p[-1] == ' ' || p[-1] == '\t') {
+            count += g_ascii_strtoull(p + strlen(word), NULL, 10);
         }
     }
     return count;
@@ -3113,30 +3129,66 @@ static void test_no_space_report(void)
     thin_free(thin);
 }
 
-/* A guest with a write in its queue 1 that the disk is going to fail */
+/* A guest with a write in its queue 1 that the disk fails when it goes on */
 static Guest *guest_boot_failing(Disk *disk, Request **req)
 {
     Guest *g = guest_boot_kernel(disk, 2, ",werror=stop");
     char buf[BLOCK_SIZE];
 
     disk_set_bad(disk, 0, true);
-    if (disk->mapped) {
-        disk_hang(disk);
-    }
+    disk_hang(disk);
     fill(buf, sizeof(buf), 99);
     *req = submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
     wait_in_flight(g, 1);
     return g;
 }
 
+/* Who has a disk that hangs go on when the kernel has been told to stop */
+typedef struct Resumer {
+    Disk *disk;
+    Guest *guest;
+    GThread *thread;
+} Resumer;
+
+static void *resume_stopping(void *opaque)
+{
+    Resumer *resumer = opaque;
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (!kernel_is_stopping(resumer->guest)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+    disk_resume(resumer->disk);
+    return NULL;
+}
+
+static Resumer *resumer_new(Disk *disk, Guest *g)
+{
+    Resumer *resumer = g_new0(Resumer, 1);
+
+    resumer->disk = disk;
+    resumer->guest = g;
+    resumer->thread = g_thread_new("resume", resume_stopping, resumer);
+    return resumer;
+}
+
+static void resumer_free(Resumer *resumer)
+{
+    g_thread_join(resumer->thread);
+    g_free(resumer);
+}
+
 /* What fails while the machine is stopped is not tried before it goes on */
 static void test_error_at_stop(void)
 {
-    Disk *disk = disk_new_with(true, 3000);
+    Disk *disk = disk_new_mapped();
     Request *req;
     Guest *g = guest_boot_failing(disk, &req);
+    Resumer *resumer = resumer_new(disk, g);
 
     qmp(g, "stop");
+    resumer_free(resumer);
     g_assert_cmpint(kernel_count(g, "held"), ==, 1);
     g_assert_cmphex(request_status(req), ==, 0xff);
     assert_no_io_error(g);
@@ -3190,12 +3242,14 @@ static void test_error_migrate(void)
 /* Nobody waits any more for what fails after the reset of its queue */
 static void test_error_queue_reset(void)
 {
-    Disk *disk = disk_new_with(true, 3000);
+    Disk *disk = disk_new_mapped();
     char buf[BLOCK_SIZE] = {};
     Request *req, *next;
     Guest *g = guest_boot_failing(disk, &req);
+    Resumer *resumer = resumer_new(disk, g);
 
     reset_queue(g, 1);
+    resumer_free(resumer);
     g_assert_cmpint(kernel_count(g, "held"), ==, 1);
     disk_set_bad(disk, 0, false);
     write_block(g, 1, 1);
@@ -3214,14 +3268,16 @@ static void test_error_queue_reset(void)
 /* It cannot be run again, nor forgotten: the driver has to reset the device */
 static void test_error_bus_master(void)
 {
-    Disk *disk = disk_new_with(true, 3000);
+    Disk *disk = disk_new_mapped();
     Request *req;
     Guest *g = guest_boot_failing(disk, &req);
     uint16_t command = qpci_config_readw(g->pci->pdev, PCI_COMMAND);
+    Resumer *resumer = resumer_new(disk, g);
 
     qpci_config_writew(g->pci->pdev, PCI_COMMAND,
                        command & ~PCI_COMMAND_MASTER);
     wait_data_path(g, "userspace");
+    resumer_free(resumer);
     g_assert_cmpint(kernel_count(g, "held"), ==, 1);
     qpci_config_writew(g->pci->pdev, PCI_COMMAND, command);
     g_assert_cmphex(g->vdev->bus->get_status(g->vdev) &
