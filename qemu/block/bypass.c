@@ -34,8 +34,8 @@ static bool GRAPH_RDLOCK bypass_check_node(BlockDriverState *bs, Error **errp)
         error_setg(errp, "node '%s' has a write threshold", name);
     } else if (bdrv_is_sg(bs)) {
         error_setg(errp, "node '%s' is a SCSI generic device", name);
-    } else if (bs->bl.zoned != BLK_Z_NONE) {
-        error_setg(errp, "node '%s' is a zoned device", name);
+    } else if (bs->bl.zoned == BLK_Z_HA) {
+        error_setg(errp, "node '%s' is a host-aware zoned device", name);
     } else if (qatomic_read(&bs->copy_on_read)) {
         error_setg(errp, "node '%s' has copy-on-read", name);
     } else if (!QLIST_EMPTY(&bs->dirty_bitmaps)) {
@@ -88,6 +88,7 @@ static bool bypass_check_stats(BlockBackend *blk, Error **errp)
 bool blk_bypass_prepare(BlockBackend *blk, BlockBypass *bypass, Error **errp)
 {
     BlockDriverState *bs = blk_bs(blk);
+    BlockZoneModel zoned;
 
     GLOBAL_STATE_CODE();
     GRAPH_RDLOCK_GUARD_MAINLOOP();
@@ -113,10 +114,16 @@ bool blk_bypass_prepare(BlockBackend *blk, BlockBypass *bypass, Error **errp)
         return false;
     }
 
+    zoned = bs->bl.zoned;
     for (; bs; bs = bdrv_primary_bs(bs)) {
         if (!(bs->open_flags & BDRV_O_UNMAP)) {
             bypass->discard_ignore = true;
             bypass->no_unmap = true;
+        }
+        if (bs->bl.zoned != zoned) {
+            error_setg(errp, "the zones of node '%s' are hidden by another",
+                       bdrv_get_node_name(bs));
+            return false;
         }
     }
     return true;
@@ -131,5 +138,6 @@ void blk_bypass_wrote(BlockBackend *blk)
 
     for (bs = blk_bs(blk); bs; bs = bdrv_primary_bs(bs)) {
         qatomic_inc(&bs->write_gen);
+        bdrv_forget_zone_wps(bs);
     }
 }

@@ -122,6 +122,7 @@ static void vhost_blk_add_counts(VHostBlk *s)
         { VHOST_BLK_STAT_WRITE,        BLOCK_ACCT_WRITE },
         { VHOST_BLK_STAT_WRITE_ZEROES, BLOCK_ACCT_WRITE },
         { VHOST_BLK_STAT_FLUSH,        BLOCK_ACCT_FLUSH },
+        { VHOST_BLK_STAT_ZONE_APPEND,  BLOCK_ACCT_ZONE_APPEND },
     };
     struct vhost_blk_stats stats = {
         .size = sizeof(stats),
@@ -622,6 +623,28 @@ static bool vhost_blk_check_ring(VHostBlk *s, int n, Error **errp)
     return true;
 }
 
+/* Nobody can use a zoned disk who does not know that it is one. */
+static bool vhost_blk_check_zones(VHostBlk *s, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    uint32_t max_append = blk_bs(s->parent_obj.blk)->bl.max_append_sectors;
+
+    if (!(vdev->status & VIRTIO_CONFIG_S_DRIVER_OK)) {
+        return true;
+    }
+    if (!virtio_vdev_has_feature(vdev, VIRTIO_BLK_F_ZONED) ||
+        !virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1)) {
+        error_setg(errp, "the driver does not know that the disk is zoned");
+        return false;
+    }
+    if (s->append_too_large || (max_append && !s->max_append_sectors)) {
+        error_setg(errp, "the driver appends more at a time than the kernel "
+                   "can");
+        return false;
+    }
+    return true;
+}
+
 static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -637,6 +660,10 @@ static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
     if (!virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1) &&
         virtio_is_big_endian(vdev) != HOST_BIG_ENDIAN) {
         error_setg(errp, "the driver has the other byte order");
+        return false;
+    }
+    if ((features & BIT_ULL(VIRTIO_BLK_F_ZONED)) &&
+        !vhost_blk_check_zones(s, errp)) {
         return false;
     }
     for (i = 0; i < s->dev.nvqs; i++) {
@@ -670,6 +697,12 @@ static bool vhost_blk_check_disk(VHostBlk *s, BlockBypass *bypass,
     if (blk_size < le32_to_cpu(config->blk_size)) {
         error_setg(errp, "logical_block_size=%" PRIu32 " is less than the "
                    "disk's", blk_size);
+        return false;
+    }
+    if (blk_size < le32_to_cpu(config->zoned.write_granularity)) {
+        /* virtio-blk says that zones may be written to in blocks */
+        error_setg(errp, "logical_block_size=%" PRIu32 " is less than what "
+                   "the disk's zones are written in", blk_size);
         return false;
     }
     *features = probe.features;
@@ -745,6 +778,13 @@ static int vhost_blk_set_serial(VHostBlk *s)
     return vhost_blk_ioctl(s, VHOST_BLK_SET_SERIAL, &serial);
 }
 
+/* What the driver is told. */
+static uint32_t vhost_blk_get_max_append(VHostBlk *s)
+{
+    return MIN(blk_bs(s->parent_obj.blk)->bl.max_append_sectors,
+               s->max_append_sectors);
+}
+
 static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
 {
     VirtIOBlock *vblk = VIRTIO_BLK(s);
@@ -763,6 +803,7 @@ static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
         .max_write_zeroes_seg = 1,
         .stop_fd = event_notifier_get_wfd(&s->stopped),
         .held_fd = event_notifier_get_wfd(&s->held),
+        .max_append_sectors = vhost_blk_get_max_append(s),
     };
     uint64_t capacity;
 
@@ -1070,6 +1111,23 @@ static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
     bitmap_zero(s->attached_queues, s->parent_obj.conf.num_queues);
 }
 
+/*
+ * The kernel takes an append only if it does not have to be split, wherever in
+ * memory it comes from.  So the driver may be told of less than by virtio-blk.
+ */
+static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+    struct virtio_blk_config *blkcfg = (void *)config;
+
+    VHOST_BLK_GET_CLASS(s)->parent_get_config(vdev, config);
+    if (s->max_append_sectors && blk_bs(s->parent_obj.blk) &&
+        virtio_host_has_feature(vdev, VIRTIO_BLK_F_ZONED)) {
+        virtio_stl_p(vdev, &blkcfg->zoned.max_append_sectors,
+                     vhost_blk_get_max_append(s));
+    }
+}
+
 static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VHostBlk *s = VHOST_BLK(vdev);
@@ -1173,12 +1231,28 @@ static void vhost_blk_reset(VirtIODevice *vdev)
     s->has_held = false;
     s->not_before = 0;
     s->retry_ms = VHOST_BLK_RETRY_MS;
+    s->append_too_large = false;
     bitmap_zero(s->reset_queues, s->parent_obj.conf.num_queues);
     if (s->ring_failed || s->start_failed) {
         s->ring_failed = false;
         s->start_failed = false;
         vhost_blk_clear_reason(s);
     }
+}
+
+/*
+ * The configuration that came along is what the driver has read.  In which byte
+ * order it has is not known yet; but only a modern driver gets to the kernel.
+ */
+static int vhost_blk_load(VirtIODevice *vdev, QEMUFile *f, int version_id)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+    struct virtio_blk_config *blkcfg = vdev->config;
+
+    s->append_too_large =
+        virtio_host_has_feature(vdev, VIRTIO_BLK_F_ZONED) &&
+        ldl_le_p(&blkcfg->zoned.max_append_sectors) > s->max_append_sectors;
+    return VHOST_BLK_GET_CLASS(s)->parent_load(vdev, f, version_id);
 }
 
 static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
@@ -1328,6 +1402,25 @@ static void vhost_blk_disconnect(VHostBlk *s)
     s->vqs = NULL;
 }
 
+/* Before a driver reads the configuration, and for the life of the device */
+static void vhost_blk_find_max_append(VHostBlk *s)
+{
+    BlockDriverState *bs = blk_bs(s->parent_obj.blk);
+    struct vhost_blk_probe probe = { .size = sizeof(probe) };
+    struct virtio_blk_config *config = (void *)probe.config;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (!bs || !bs->drv || !bs->drv->bdrv_bypass_fd) {
+        return;
+    }
+    probe.fd = bs->drv->bdrv_bypass_fd(bs, NULL);
+    if (probe.fd >= 0 &&
+        vhost_blk_ioctl(s, VHOST_BLK_PROBE_BACKEND, &probe) == 0) {
+        s->max_append_sectors = le32_to_cpu(config->zoned.max_append_sectors);
+    }
+}
+
 /* What stands against it already is better said now than when a driver comes */
 static void vhost_blk_check_early(VHostBlk *s)
 {
@@ -1377,6 +1470,7 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     vdev->use_guest_notifier_mask = false;
 
     if (vhost_blk_connect(s, fd, &err)) {
+        vhost_blk_find_max_append(s);
         vhost_blk_check_early(s);
     } else {
         vhost_blk_set_reason(s, err);
@@ -1448,20 +1542,24 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     vhbk->parent_unrealize = vdc->unrealize;
     vhbk->parent_start_ioeventfd = vdc->start_ioeventfd;
     vhbk->parent_stop_ioeventfd = vdc->stop_ioeventfd;
+    vhbk->parent_get_config = vdc->get_config;
     vhbk->parent_set_config = vdc->set_config;
     vhbk->parent_set_status = vdc->set_status;
     vhbk->parent_reset = vdc->reset;
+    vhbk->parent_load = vdc->load;
 
     vdc->realize = vhost_blk_realize;
     vdc->unrealize = vhost_blk_unrealize;
     vdc->start_ioeventfd = vhost_blk_start_ioeventfd;
     vdc->stop_ioeventfd = vhost_blk_stop_ioeventfd;
+    vdc->get_config = vhost_blk_get_config;
     vdc->set_config = vhost_blk_set_config;
     vdc->set_features = vhost_blk_set_features;
     vdc->set_status = vhost_blk_set_status;
     vdc->queue_reset = vhost_blk_queue_reset;
     vdc->queue_enable = vhost_blk_queue_enable;
     vdc->reset = vhost_blk_reset;
+    vdc->load = vhost_blk_load;
     vdc->get_vhost = vhost_blk_get_vhost;
 
     vbk->drained_begin = vhost_blk_drained_begin;

@@ -39,7 +39,8 @@ bool blk_bypass_prepare(BlockBackend *blk, BlockBypass *bypass, Error **errp);
 
 /*
  * Tell the block layer that @blk was written to behind its back, so that the
- * next flush is not optimized away.
+ * next flush is not optimized away and the next zone append goes to the right
+ * place.
  */
 void blk_bypass_wrote(BlockBackend *blk);
 

@@ -11,6 +11,7 @@
 
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
+#include <linux/blkzoned.h>
 #include <linux/filter.h>
 #include <linux/loop.h>
 #include <linux/seccomp.h>
@@ -84,11 +85,11 @@ static void write_file(const char *dir, const char *name, const char *value)
     close(fd);
 }
 
-static Disk *disk_new_with(bool discard, int ms)
+/* What it is like is written to its directory before disk_power_on() */
+static Disk *disk_new_off(int ms)
 {
     Disk *disk = g_new0(Disk, 1);
     g_autofree char *nsec = g_strdup_printf("%d000000", ms);
-    g_autofree char *name = NULL;
 
     disk->config = g_strdup_printf("/sys/kernel/config/nullb/qtest%d",
                                    disk_count++);
@@ -98,13 +99,16 @@ static Disk *disk_new_with(bool discard, int ms)
     }
     write_file(disk->config, "size", stringify(DISK_MB));
     write_file(disk->config, "memory_backed", "1");
-    write_file(disk->config, "discard", discard ? "1" : "0");
-    write_file(disk->config, "cache_size", "4");
-    /* So that what must be stable shows as a flush */
-    write_file(disk->config, "fua", "0");
     write_file(disk->config, "poll_queues", "1");
     write_file(disk->config, "irqmode", "2");
     write_file(disk->config, "completion_nsec", nsec);
+    return disk;
+}
+
+static void disk_power_on(Disk *disk)
+{
+    g_autofree char *name = NULL;
+
     write_file(disk->config, "power", "1");
 
     /* Named after its directory since Linux 6.2, after its number before */
@@ -122,6 +126,17 @@ static Disk *disk_new_with(bool discard, int ms)
         g_assert_true(g_file_test(disk->path, G_FILE_TEST_EXISTS));
     }
     disk->stat = g_strdup_printf("/sys/block/%s/stat", name);
+}
+
+static Disk *disk_new_with(bool discard, int ms)
+{
+    Disk *disk = disk_new_off(ms);
+
+    write_file(disk->config, "discard", discard ? "1" : "0");
+    write_file(disk->config, "cache_size", "4");
+    /* So that what must be stable shows as a flush */
+    write_file(disk->config, "fua", "0");
+    disk_power_on(disk);
     return disk;
 }
 
@@ -165,10 +180,9 @@ static char *mapped_new(const char *name, const char *table)
     return g_strdup_printf("/dev/dm-%s", g_strstrip(minor));
 }
 
-/* A disk that can be made to hang */
-static Disk *disk_new_mapped(void)
+/* Make it one that can be made to hang */
+static Disk *disk_map(Disk *disk)
 {
-    Disk *disk = disk_new();
     g_autofree char *table = g_strdup_printf("0 %d linear %s 0",
                                              DISK_MB * 2048, disk->path);
 
@@ -176,6 +190,11 @@ static Disk *disk_new_mapped(void)
     disk->below = disk->path;
     disk->path = mapped_new(disk->mapped, table);
     return disk;
+}
+
+static Disk *disk_new_mapped(void)
+{
+    return disk_map(disk_new());
 }
 
 static void disk_hang(Disk *disk)
@@ -736,7 +755,8 @@ static Request *submit_quietly(Guest *g, int queue, uint32_t type,
                                uint64_t sector, const void *data, uint32_t len,
                                uint16_t *head)
 {
-    bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+    bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID ||
+              type == VIRTIO_BLK_T_ZONE_REPORT;
     QVirtQueue *vq = g->vq[queue];
     struct virtio_blk_outhdr hdr = {
         .type = cpu_to_le32(type),
@@ -1489,27 +1509,25 @@ static void wait_not_status(Guest *g, const char *status)
     }
 }
 
-/*
- * Move a guest into another QEMU, where its disk is a @driver; it runs there,
- * even if it did not before
- */
-static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
+/* A QEMU where the guest's disk is a @driver, for guest_move() */
+static Guest *guest_new_target(Guest *src, Disk *disk, const char *driver)
 {
-    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
-    g_autofree char *uri = g_strdup_printf("file:%s", file);
     g_autofree char *args = g_strdup_printf(
         "-incoming defer -blockdev driver=host_device,node-name=dev,"
         "filename=%s,cache.direct=on,discard=unmap -device %s,id=disk,"
         "drive=dev,addr=%d,num-queues=%d,serial=qtest", disk->path, driver,
         SLOT, src->queues);
-    Guest *dst;
+
+    return guest_new(src->queues, args);
+}
+
+/* The guest has been migrated to @file; it runs in @dst, even if it did not */
+static void guest_move(Guest *src, Guest *dst, const char *file)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
     int i;
 
-    start_migration(src, file);
-    wait_migration(src);
-
     /* The driver lives in the guest's memory: it goes on where it was */
-    dst = guest_new(src->queues, args);
     alloc_destroy(&dst->alloc);
     dst->alloc = src->alloc;
     pc_alloc_init(&src->alloc, src->qts, ALLOC_NO_FLAGS);
@@ -1526,6 +1544,18 @@ static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
     }
     unlink(file);
     guest_quit(src);
+}
+
+/* Move a guest into another QEMU, where its disk is a @driver */
+static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    Guest *dst;
+
+    start_migration(src, file);
+    wait_migration(src);
+    dst = guest_new_target(src, disk, driver);
+    guest_move(src, dst, file);
     return dst;
 }
 
@@ -3486,6 +3516,525 @@ static void test_start_failed_after_held(void)
 
 /* ---- tests: QEMU serves, and says why ---- */
 
+/* ---- tests: zoned disks ---- */
+
+#define ZONES               DISK_MB
+#define ZONE_SECTORS        2048
+#define ZONE_BLOCKS         (ZONE_SECTORS / BLOCK_SECTORS)
+/* The first ones need not be written in order */
+#define CONVENTIONAL_ZONES  2
+/* Less than a zone, and than what the kernel could take */
+#define APPEND_SECTORS      256
+
+static Disk *disk_new_zoned_with(int append_sectors)
+{
+    Disk *disk = disk_new_off(3);
+    g_autofree char *append = g_strdup_printf("%d", append_sectors);
+
+    write_file(disk->config, "zoned", "1");
+    write_file(disk->config, "zone_size", "1");
+    write_file(disk->config, "zone_nr_conv", stringify(CONVENTIONAL_ZONES));
+    write_file(disk->config, "zone_max_open", "5");
+    write_file(disk->config, "zone_max_active", "7");
+    write_file(disk->config, "max_sectors", append);
+    write_file(disk->config, "zone_append_max_sectors", append);
+    disk_power_on(disk);
+    return disk;
+}
+
+static Disk *disk_new_zoned(void)
+{
+    return disk_new_zoned_with(APPEND_SECTORS);
+}
+
+static uint64_t zone_start(int zone)
+{
+    return (uint64_t)zone * ZONE_SECTORS;
+}
+
+/* What the disk itself says */
+static struct blk_zone host_zone(Disk *disk, int zone)
+{
+    struct {
+        struct blk_zone_report header;
+        struct blk_zone zone;
+    } report = {
+        .header = { .sector = zone_start(zone), .nr_zones = 1 },
+    };
+    int fd = open(disk->path, O_RDONLY);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ioctl(fd, BLKREPORTZONE, &report), ==, 0);
+    g_assert_cmpint(report.header.nr_zones, ==, 1);
+    close(fd);
+    return report.zone;
+}
+
+/* What the guest is told; for the write pointer, that must be true */
+static struct virtio_blk_zone_descriptor guest_zone(Guest *g, Disk *disk,
+                                                    int zone)
+{
+    struct {
+        struct virtio_blk_zone_report header;
+        struct virtio_blk_zone_descriptor zone;
+    } report;
+    Request *req = submit(g, 0, VIRTIO_BLK_T_ZONE_REPORT, zone_start(zone),
+                          NULL, sizeof(report));
+    void *found = guest_ptr(g, req->addr);
+
+    g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    memcpy(&report, found, sizeof(report));
+    g_assert_cmpint(le64_to_cpu(report.header.nr_zones), ==, 1);
+    g_assert_cmpint(le64_to_cpu(report.zone.z_start), ==, zone_start(zone));
+    if (zone >= CONVENTIONAL_ZONES) {
+        g_assert_cmpint(le64_to_cpu(report.zone.z_wp), ==,
+                        host_zone(disk, zone).wp);
+    }
+    return report.zone;
+}
+
+/* Open, close, finish or reset one, and say what state it is in afterwards */
+static uint8_t zone_manage(Guest *g, Disk *disk, uint32_t type, int zone)
+{
+    g_assert_cmphex(do_request(g, type, zone_start(zone), NULL, 0), ==,
+                    VIRTIO_BLK_S_OK);
+    return guest_zone(g, disk, zone).z_state;
+}
+
+/* Behind the data: the header, the status, and where the data went */
+#define APPENDED_OFFSET     24
+
+static Request *submit_append(Guest *g, int zone, unsigned int seed)
+{
+    struct virtio_blk_outhdr hdr = {
+        .type = cpu_to_le32(VIRTIO_BLK_T_ZONE_APPEND),
+        .sector = cpu_to_le64(zone_start(zone)),
+    };
+    QVirtQueue *vq = g->vq[0];
+    uint16_t head = vq->free_head;
+    Request *req = g_new0(Request, 1);
+    uint64_t end;
+
+    req->guest = g;
+    req->len = BLOCK_SIZE;
+    req->addr = guest_alloc(&g->alloc, BLOCK_SIZE + APPENDED_OFFSET +
+                                       sizeof(uint64_t));
+    end = req->addr + BLOCK_SIZE;
+    fill(guest_ptr(g, req->addr), BLOCK_SIZE, seed);
+    memcpy(guest_ptr(g, end), &hdr, sizeof(hdr));
+    *(uint8_t *)guest_ptr(g, end + sizeof(hdr)) = 0xff;
+    memset(guest_ptr(g, end + APPENDED_OFFSET), 0xff, sizeof(uint64_t));
+
+    add_desc(g, vq, end, sizeof(hdr), false, false);
+    add_desc(g, vq, req->addr, BLOCK_SIZE, false, false);
+    add_desc(g, vq, end + APPENDED_OFFSET, sizeof(uint64_t), true, false);
+    add_desc(g, vq, end + sizeof(hdr), 1, true, true);
+    kick(g, vq, head);
+    return req;
+}
+
+static uint64_t appended_sector(Request *req)
+{
+    return ldq_le_p(guest_ptr(req->guest,
+                              req->addr + req->len + APPENDED_OFFSET));
+}
+
+/* One after the other; what is there and where must be true */
+static void append_block(Guest *g, Disk *disk, int zone, unsigned int seed)
+{
+    uint64_t wp = host_zone(disk, zone).wp;
+    Request *req = submit_append(g, zone, seed);
+    uint64_t sector;
+
+    wait_used(g, 0);
+    qvirtqueue_reset_pool(g->vq[0]);
+    g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+    sector = appended_sector(req);
+    g_assert_cmpint(sector, ==, wp);
+    g_assert_cmpint(host_zone(disk, zone).wp, ==, wp + BLOCK_SECTORS);
+    check_disk(disk, sector / BLOCK_SECTORS, seed);
+    request_free(req);
+}
+
+static uint8_t append_status(Guest *g, int zone)
+{
+    return request_wait(submit_append(g, zone, 0));
+}
+
+/* Many at once to one zone */
+typedef struct Appends {
+    Request *req[LOAD];
+    unsigned int seed;
+    uint64_t wp;
+} Appends;
+
+static Appends appends_start(Guest *g, Disk *disk, int zone)
+{
+    Appends appends = { .seed = next_seed, .wp = host_zone(disk, zone).wp };
+    int i;
+
+    next_seed += LOAD;
+    for (i = 0; i < LOAD; i++) {
+        appends.req[i] = submit_append(g, zone, appends.seed + i);
+    }
+    return appends;
+}
+
+/* Each is where it says, and no two in the same place */
+static void appends_finish(Appends *appends, Guest *g, Disk *disk, int zone)
+{
+    uint64_t seen = 0;
+    int i;
+
+    loads_collect(g, 1);
+    for (i = 0; i < LOAD; i++) {
+        Request *req = appends->req[i];
+        uint64_t sector = appended_sector(req);
+        uint64_t place = (sector - appends->wp) / BLOCK_SECTORS;
+
+        g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmpint(place, <, LOAD);
+        g_assert_cmphex(seen & 1ull << place, ==, 0);
+        seen |= 1ull << place;
+        check_disk(disk, sector / BLOCK_SECTORS, appends->seed + i);
+        request_free(req);
+    }
+    g_assert_cmpint(host_zone(disk, zone).wp, ==,
+                    appends->wp + LOAD * BLOCK_SECTORS);
+}
+
+/* An append that QEMU sees at once has not gone to the kernel */
+static void append_by(Guest *g, Disk *disk, int zone, bool kernel)
+{
+    int64_t before = blockstat(g, "zone_append_operations");
+
+    append_block(g, disk, zone, next_seed++);
+    g_assert_cmpint(blockstat(g, "zone_append_operations"), ==,
+                    before + !kernel);
+}
+
+static uint32_t zoned_config(Guest *g, size_t offset)
+{
+    return qvirtio_config_readl(g->vdev, offset);
+}
+
+#define ZONED_CONFIG(g, field) \
+    zoned_config(g, offsetof(struct virtio_blk_config, zoned.field))
+
+static void test_zoned(void)
+{
+    Disk *disk = disk_new_zoned();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    int zone = CONVENTIONAL_ZONES, i;
+
+    g_assert_cmpint(ZONED_CONFIG(g, zone_sectors), ==, ZONE_SECTORS);
+    g_assert_cmpint(ZONED_CONFIG(g, max_open_zones), ==, 5);
+    g_assert_cmpint(ZONED_CONFIG(g, max_active_zones), ==, 7);
+    g_assert_cmpint(ZONED_CONFIG(g, max_append_sectors), ==, APPEND_SECTORS);
+    g_assert_cmpint(ZONED_CONFIG(g, write_granularity), ==, 512);
+
+    g_assert_cmpint(guest_zone(g, disk, 0).z_type, ==, VIRTIO_BLK_ZT_CONV);
+    g_assert_cmpint(guest_zone(g, disk, ZONES - 1).z_type, ==,
+                    VIRTIO_BLK_ZT_SWR);
+    write_block(g, zone * ZONE_BLOCKS, 1);
+    append_by(g, disk, zone, true);
+    check_block(g, zone * ZONE_BLOCKS, 1);
+    g_assert_cmpint(guest_zone(g, disk, zone).z_state, ==,
+                    VIRTIO_BLK_ZS_IOPEN);
+    g_assert_cmpint(zone_manage(g, disk, VIRTIO_BLK_T_ZONE_OPEN, zone), ==,
+                    VIRTIO_BLK_ZS_EOPEN);
+    g_assert_cmpint(zone_manage(g, disk, VIRTIO_BLK_T_ZONE_CLOSE, zone), ==,
+                    VIRTIO_BLK_ZS_CLOSED);
+    g_assert_cmpint(zone_manage(g, disk, VIRTIO_BLK_T_ZONE_FINISH, zone), ==,
+                    VIRTIO_BLK_ZS_FULL);
+    g_assert_cmpint(zone_manage(g, disk, VIRTIO_BLK_T_ZONE_RESET, zone), ==,
+                    VIRTIO_BLK_ZS_EMPTY);
+    for (i = 0; i < 4; i++) {
+        append_by(g, disk, zone + i, true);
+    }
+    g_assert_cmphex(do_request(g, VIRTIO_BLK_T_ZONE_RESET_ALL, 0, NULL, 0), ==,
+                    VIRTIO_BLK_S_OK);
+    for (i = 0; i < 4; i++) {
+        g_assert_cmpint(guest_zone(g, disk, zone + i).z_state, ==,
+                        VIRTIO_BLK_ZS_EMPTY);
+    }
+
+    wait_data_path(g, "kernel");
+    g_assert_cmpint(kernel_count(g, "failed"), ==, 0);
+    qmp(g, "stop");
+    g_assert_cmpint(blockstat(g, "zone_append_operations"), ==, 5);
+    g_assert_cmpint(blockstat(g, "zone_append_bytes"), ==, 5 * BLOCK_SIZE);
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 1);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver is told of what the kernel can, whatever the disk could */
+static void test_zoned_append_limit(void)
+{
+    Disk *disk = disk_new_zoned_with(ZONE_SECTORS);
+    Guest *g = guest_boot_with("virtio-blk-pci", disk->path, 1, "", "");
+    uint32_t by_virtio_blk = ZONED_CONFIG(g, max_append_sectors);
+    uint32_t limit;
+
+    guest_quit(g);
+    g = guest_boot_kernel(disk, 1, "");
+    limit = ZONED_CONFIG(g, max_append_sectors);
+    g_assert_cmpint(limit, >, 0);
+    g_assert_cmpint(limit, <, by_virtio_blk);
+    append_by(g, disk, CONVENTIONAL_ZONES, true);
+    set_throttle(g, 100000);
+    g_assert_cmpint(ZONED_CONFIG(g, max_append_sectors), ==, limit);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* QEMU appends where the kernel has left off, and the kernel where QEMU has */
+static void take_back_zoned(const char *args, const char *device)
+{
+    Disk *disk = disk_new_zoned();
+    g_autofree char *all = g_strdup_printf(
+        "%s -blockdev driver=host_device,node-name=dev,filename=%s,"
+        "cache.direct=on -device vhost-blk-pci,id=disk,drive=dev,addr=%d,"
+        "num-queues=1%s", args, disk->path, SLOT, device);
+    Guest *g = guest_new(1, all);
+    int zone = CONVENTIONAL_ZONES, i;
+    Appends appends;
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    for (i = 0; i < 2; i++) {
+        wait_data_path(g, "kernel");
+        appends = appends_start(g, disk, zone);
+        set_throttle(g, 100000);
+        assert_reason(g, "throttled");
+        appends_finish(&appends, g, disk, zone);
+        append_by(g, disk, zone, false);
+        /* Known to be where it is by now, and moved back by QEMU itself */
+        g_assert_cmpint(zone_manage(g, disk, VIRTIO_BLK_T_ZONE_RESET,
+                                    zone), ==, VIRTIO_BLK_ZS_EMPTY);
+        append_by(g, disk, zone, false);
+        append_by(g, disk, zone + 1, false);
+
+        appends = appends_start(g, disk, zone);
+        set_throttle(g, 0);
+        appends_finish(&appends, g, disk, zone);
+        wait_data_path(g, "kernel");
+        append_by(g, disk, zone, true);
+        /* Moved back by the kernel; a write, not an append, moves it on */
+        g_assert_cmpint(zone_manage(g, disk, VIRTIO_BLK_T_ZONE_RESET,
+                                    zone + 1), ==, VIRTIO_BLK_ZS_EMPTY);
+        qmp(g, "stop");
+        qmp(g, "cont");
+        set_throttle(g, 100000);
+        append_by(g, disk, zone + 1, false);
+        set_throttle(g, 0);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_zoned_take_back(void)
+{
+    take_back_zoned("", "");
+}
+
+static void test_zoned_take_back_iothread(void)
+{
+    take_back_zoned("-object iothread,id=io", ",iothread=io");
+}
+
+/* Zeroes that QEMU has the disk write move the write pointer as well */
+static void test_zoned_write_zeroes(void)
+{
+    Disk *disk = disk_new_zoned();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    int zone = CONVENTIONAL_ZONES;
+    struct virtio_blk_discard_write_zeroes range = {
+        .sector = cpu_to_le64(zone_start(zone) + BLOCK_SECTORS),
+        .num_sectors = cpu_to_le32(BLOCK_SECTORS),
+    };
+
+    set_throttle(g, 100000);
+    append_by(g, disk, zone, false);
+    g_assert_cmphex(do_request(g, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpint(host_zone(disk, zone).wp, ==,
+                    zone_start(zone) + 2 * BLOCK_SECTORS);
+    append_by(g, disk, zone, false);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Where a full zone ends another begins: it is not QEMU's to append to */
+static void test_zoned_full(void)
+{
+    Disk *disk = disk_new_zoned();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    int zone = CONVENTIONAL_ZONES;
+    uint32_t len = (ZONE_SECTORS - BLOCK_SECTORS) * 512;
+    g_autofree char *data = g_malloc(len);
+
+    fill(data, len, 1);
+    g_assert_cmphex(do_request(g, VIRTIO_BLK_T_OUT, zone_start(zone), data,
+                               len), ==, VIRTIO_BLK_S_OK);
+    wait_data_path(g, "kernel");
+    set_throttle(g, 100000);
+    append_by(g, disk, zone, false);
+    g_assert_cmphex(append_status(g, zone), ==, VIRTIO_BLK_S_ZONE_INVALID_CMD);
+    g_assert_cmpint(host_zone(disk, zone + 1).wp, ==, zone_start(zone + 1));
+
+    /* The kernel says the same */
+    set_throttle(g, 0);
+    wait_data_path(g, "kernel");
+    g_assert_cmphex(append_status(g, zone), ==, VIRTIO_BLK_S_ZONE_INVALID_CMD);
+    g_assert_cmpint(host_zone(disk, zone + 1).wp, ==, zone_start(zone + 1));
+    g_assert_cmpint(kernel_count(g, "held"), ==, 0);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* One that the disk failed goes where the write pointer is by then */
+static void test_zoned_held_append(void)
+{
+    Disk *disk = disk_map(disk_new_zoned());
+    Guest *g = guest_boot_kernel(disk, 1, ",werror=stop");
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    int zone = CONVENTIONAL_ZONES;
+    Request *req;
+
+    append_by(g, disk, zone, true);
+    append_by(g, disk, zone, true);
+    disk_hang(disk);
+    req = submit_append(g, zone, 77);
+    wait_in_flight(g, 1);
+    guest_hold_main_loop(g);
+    disk_set_bad(disk, zone * ZONE_BLOCKS + 2, true);
+    disk_resume(disk);
+    while (kernel_count(g, "held") != 1) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+    disk_set_bad(disk, zone * ZONE_BLOCKS + 2, false);
+    guest_release_main_loop(g);
+
+    wait_used(g, 0);
+    qvirtqueue_reset_pool(g->vq[0]);
+    g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpint(appended_sector(req), ==,
+                    zone_start(zone) + 2 * BLOCK_SECTORS);
+    check_disk(disk, zone * ZONE_BLOCKS + 2, 77);
+    request_free(req);
+    assert_no_io_error(g);
+    append_block(g, disk, zone, 78);
+    wait_data_path(g, "kernel");
+    append_by(g, disk, zone, true);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* As with virtio-blk, werror says nothing about what fails again */
+static void test_zoned_bad_append(void)
+{
+    Disk *disk = disk_new_zoned();
+    Guest *g = guest_boot_kernel(disk, 1, ",werror=stop");
+    int zone = CONVENTIONAL_ZONES;
+
+    append_by(g, disk, zone, true);
+    disk_set_bad(disk, zone * ZONE_BLOCKS + 1, true);
+    g_assert_cmphex(append_status(g, zone), ==, VIRTIO_BLK_S_ZONE_INVALID_CMD);
+    g_assert_cmpint(kernel_count(g, "held"), ==, 1);
+    assert_no_io_error(g);
+    assert_run_state(g, "running");
+    disk_set_bad(disk, zone * ZONE_BLOCKS + 1, false);
+    append_block(g, disk, zone, 1);
+    wait_data_path(g, "kernel");
+    append_by(g, disk, zone, true);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Each QEMU has opened the disk before the other one wrote to it last */
+static void test_zoned_migrate(void)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    Disk *disk = disk_new_zoned();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    Guest *dst = guest_new_target(g, disk, "virtio-blk-pci");
+    int zone = CONVENTIONAL_ZONES;
+
+    append_by(g, disk, zone, true);
+    start_migration(g, file);
+    wait_migration(g);
+    guest_move(g, dst, file);
+    g = dst;
+    append_by(g, disk, zone, false);
+    g = guest_migrate(g, disk, "vhost-blk-pci");
+    wait_data_path(g, "kernel");
+    append_by(g, disk, zone, true);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver may go on to append what it was told by another device */
+static void test_zoned_migrate_limit(void)
+{
+    Disk *disk = disk_new_zoned_with(ZONE_SECTORS);
+    Guest *g = guest_boot_with("virtio-blk-pci", disk->path, 1, "", "");
+    int zone = CONVENTIONAL_ZONES;
+
+    g_assert_cmpint(ZONED_CONFIG(g, max_append_sectors), ==, ZONE_SECTORS);
+    append_by(g, disk, zone, false);
+    g = guest_migrate(g, disk, "vhost-blk-pci");
+    wait_reason(g, "appends more at a time");
+    append_by(g, disk, zone, false);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    append_by(g, disk, zone, true);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* A driver that takes it for a disk without zones */
+static void test_zoned_unaware(void)
+{
+    Disk *disk = disk_new_zoned();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev) &
+                                  ~(1ull << VIRTIO_BLK_F_ZONED));
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    g->vq[0] = guest_setup_queue(g, 0);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_reason(g, "does not know that the disk is zoned");
+    write_block(g, CONVENTIONAL_ZONES * ZONE_BLOCKS, 1);
+    check_disk(disk, CONVENTIONAL_ZONES * ZONE_BLOCKS, 1);
+
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* QEMU's raw driver does not say that there are zones */
+static void test_zoned_raw(void)
+{
+    Disk *disk = disk_new_zoned();
+    g_autofree char *args = g_strdup_printf(
+        "-blockdev driver=raw,node-name=dev,cache.direct=on,"
+        "file.driver=host_device,file.filename=%s,file.cache.direct=on "
+        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1",
+        disk->path, SLOT);
+    Guest *g = guest_new(1, args);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_reason(g, "are hidden by another");
+    guest_quit(g);
+    disk_free(disk);
+}
+
 static void assert_one_warning(Guest *g)
 {
     g_autofree char *log = guest_warnings(g);
@@ -3805,6 +4354,20 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/ring-in-rom", test_ring_in_rom);
     qtest_add_func("/vhost-blk/wrong/ring-split", test_ring_split);
     qtest_add_func("/vhost-blk/wrong/memory-regions", test_memory_regions);
+
+    qtest_add_func("/vhost-blk/zoned/serve", test_zoned);
+    qtest_add_func("/vhost-blk/zoned/append-limit", test_zoned_append_limit);
+    qtest_add_func("/vhost-blk/zoned/take-back", test_zoned_take_back);
+    qtest_add_func("/vhost-blk/zoned/take-back-iothread",
+                   test_zoned_take_back_iothread);
+    qtest_add_func("/vhost-blk/zoned/write-zeroes", test_zoned_write_zeroes);
+    qtest_add_func("/vhost-blk/zoned/full", test_zoned_full);
+    qtest_add_func("/vhost-blk/zoned/held-append", test_zoned_held_append);
+    qtest_add_func("/vhost-blk/zoned/bad-append", test_zoned_bad_append);
+    qtest_add_func("/vhost-blk/zoned/migrate", test_zoned_migrate);
+    qtest_add_func("/vhost-blk/zoned/migrate-limit", test_zoned_migrate_limit);
+    qtest_add_func("/vhost-blk/zoned/unaware", test_zoned_unaware);
+    qtest_add_func("/vhost-blk/zoned/raw", test_zoned_raw);
 
     for (i = 0; i < ARRAY_SIZE(policies); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-blk/error/%s",

@@ -69,6 +69,10 @@ struct VHostBlk {
     DECLARE_BITMAP(reset_queues, VIRTIO_QUEUE_MAX);
     /* Queues whose host notifier is attached to the AioContext */
     DECLARE_BITMAP(attached_queues, VIRTIO_QUEUE_MAX);
+    /* How much of a zoned disk the kernel appends to at a time, in sectors */
+    uint32_t max_append_sectors;
+    /* The driver was told of more, by the device that it comes from */
+    bool append_too_large;
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
     /* virtio-blk is to run what came back because the disk has failed it */
@@ -89,9 +93,11 @@ struct VHostBlkClass {
     DeviceUnrealize parent_unrealize;
     int (*parent_start_ioeventfd)(VirtIODevice *vdev);
     void (*parent_stop_ioeventfd)(VirtIODevice *vdev);
+    void (*parent_get_config)(VirtIODevice *vdev, uint8_t *config);
     void (*parent_set_config)(VirtIODevice *vdev, const uint8_t *config);
     void (*parent_set_status)(VirtIODevice *vdev, uint8_t status);
     void (*parent_reset)(VirtIODevice *vdev);
+    int (*parent_load)(VirtIODevice *vdev, QEMUFile *f, int version_id);
 };
 
 #endif
