@@ -20,16 +20,23 @@ def shell(*command, ok=(0,)):
     return result.stdout
 
 
-def new_disk(name, mebibytes):
-    """A block device in memory, with a volatile write cache: what was not
-    flushed is kept apart in it, so a flush has something to do."""
+# A volatile write cache: what was not flushed is kept apart in it, so a flush
+# has something to do.
+CACHED = (("discard", 1), ("cache_size", 16))
+
+# Zones of 1 MiB, of which the first two need not be written in order.
+ZONED = (("zoned", 1), ("zone_size", 1), ("zone_nr_conv", 2), ("zone_max_open", 6),
+         ("zone_max_active", 8))
+
+
+def new_disk(name, mebibytes, attributes=CACHED):
+    """A block device in memory."""
     if not os.path.isdir(CONFIG):
         shell("modprobe", "null_blk", "nr_devices=0")
         if not os.path.ismount("/sys/kernel/config"):
             shell("mount", "-t", "configfs", "configfs", "/sys/kernel/config")
     os.mkdir("%s/%s" % (CONFIG, name))
-    set_attributes(name, ("size", mebibytes), ("memory_backed", 1), ("discard", 1),
-                   ("cache_size", 16))
+    set_attributes(name, ("size", mebibytes), ("memory_backed", 1), *attributes)
     return power_on(name)
 
 
