@@ -256,7 +256,9 @@ struct vhost_blk_held {
  * the disk or in guest memory, may have been written; to carry it out again as a
  * whole is right. Not so for a VIRTIO_BLK_T_FLUSH: the block device may have lost
  * what the flush was to make stable, and another one may succeed nevertheless.
- * Treat it as one that has failed with @error.
+ * Treat it as one that has failed with @error. On a zoned device, the write
+ * pointer may have moved: a VIRTIO_BLK_T_ZONE_APPEND goes where it is by then,
+ * and a VIRTIO_BLK_T_OUT of which a part has been written fails for good.
  *
  * A held request is not in flight. It occupies one of those that the virtqueue
  * can have in flight, though: when all are held, the virtqueue takes no more.
