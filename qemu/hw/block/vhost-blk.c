@@ -334,6 +334,10 @@ static void vhost_blk_attach_queues(VHostBlk *s)
     int i;
 
     s->pausing = false;
+    if (s->state != VHOST_BLK_USERSPACE) {
+        /* The rings are the kernel's: to look would run requests twice */
+        return;
+    }
     for (i = 0; vblk->ioeventfd_started && i < vblk->conf.num_queues; i++) {
         vhost_blk_attach_queue(s, i);
     }
@@ -442,14 +446,14 @@ static void vhost_blk_drained_end(VirtIOBlock *vblk)
         }
         break;
     case VHOST_BLK_USERSPACE:
-        if (s->in_handover) {
-            /* vhost_blk_move_queues() goes on */
+        if (s->moving_queues) {
+            /* Who moves them goes on */
             return;
         }
         break;
     }
 
-    if (!s->in_handover &&
+    if (!s->moving_queues &&
         (vblk->ioeventfd_started || !VIRTIO_DEVICE(s)->vm_running)) {
         /* Not the driver has changed something, but whoever runs QEMU */
         s->start_failed = false;
@@ -645,6 +649,22 @@ static bool vhost_blk_check_zones(VHostBlk *s, Error **errp)
     return true;
 }
 
+/*
+ * A legacy driver may give a queue its address at any time without telling.  It
+ * would be served by virtio-blk beside the others, and a flush in it would not
+ * know of what the kernel has written.
+ */
+static bool vhost_blk_check_unused_ring(VirtIODevice *vdev, Error **errp)
+{
+    if ((vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) &&
+        !virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1)) {
+        error_setg(errp, "the driver is a legacy one and uses fewer queues "
+                   "than num-queues");
+        return false;
+    }
+    return true;
+}
+
 static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -667,8 +687,11 @@ static bool vhost_blk_check_driver(VHostBlk *s, uint64_t features, Error **errp)
         return false;
     }
     for (i = 0; i < s->dev.nvqs; i++) {
-        if (virtio_queue_get_desc_addr(vdev, i) &&
-            !vhost_blk_check_ring(s, i, errp)) {
+        if (!virtio_queue_get_desc_addr(vdev, i)) {
+            if (!vhost_blk_check_unused_ring(vdev, errp)) {
+                return false;
+            }
+        } else if (!vhost_blk_check_ring(s, i, errp)) {
             return false;
         }
     }
@@ -902,13 +925,19 @@ static void vhost_blk_detach_bh(void *opaque)
     }
 }
 
-/* No handler of a virtqueue runs, and none will until they are attached. */
+/*
+ * No handler of a virtqueue runs, and none will until they are attached, which
+ * is left to the caller: whatever comes while this waits does not do it, nor
+ * does it hand anything over.
+ */
 static void vhost_blk_detach_queues(VHostBlk *s)
 {
     VirtIOBlock *vblk = VIRTIO_BLK(s);
     g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
+    bool moving = s->moving_queues;
     int i;
 
+    s->moving_queues = true;
     /* While one is waited for, the device may be stopped */
     for (i = 0; vblk->ioeventfd_started && i < vblk->conf.num_queues; i++) {
         if (g_hash_table_add(done, vblk->vq_aio_context[i])) {
@@ -917,26 +946,31 @@ static void vhost_blk_detach_queues(VHostBlk *s)
         }
     }
     bitmap_zero(s->attached_queues, vblk->conf.num_queues);
+    s->moving_queues = moving;
 }
 
-/*
- * A ring without an address is not the kernel's.  A legacy driver may give it
- * one at any time without telling, and virtio-blk serves it then.
- */
-static void vhost_blk_attach_unused_queues(VHostBlk *s)
-{
-    int i;
+/* The device, and what it is a part of, whose memory it lies in */
+typedef struct VHostBlkRef {
+    Object *device;
+    Object *owner;
+} VHostBlkRef;
 
-    for (i = 0; i < s->dev.nvqs; i++) {
-        if (!virtio_queue_get_desc_addr(VIRTIO_DEVICE(s), i)) {
-            vhost_blk_attach_queue(s, i);
-        }
-    }
+static VHostBlkRef *vhost_blk_ref(VHostBlk *s)
+{
+    VHostBlkRef *ref = g_new(VHostBlkRef, 1);
+
+    ref->device = object_ref(OBJECT(s));
+    ref->owner = object_ref(qdev_get_parent_bus(DEVICE(s))->parent);
+    return ref;
 }
 
 static void vhost_blk_unref_bh(void *opaque)
 {
-    object_unref(OBJECT(opaque));
+    VHostBlkRef *ref = opaque;
+
+    object_unref(ref->device);
+    object_unref(ref->owner);
+    g_free(ref);
 }
 
 /* May the queues be handed over, as far as it is for the device to say? */
@@ -1019,9 +1053,7 @@ static void vhost_blk_move_queues(VHostBlk *s)
         s->retry_ms = VHOST_BLK_RETRY_MS;
     }
 
-    if (s->state == VHOST_BLK_KERNEL) {
-        vhost_blk_attach_unused_queues(s);
-    } else if (!blk_in_drain(s->parent_obj.blk)) {
+    if (!blk_in_drain(s->parent_obj.blk)) {
         vhost_blk_attach_queues(s);
     }
 }
@@ -1047,9 +1079,9 @@ static bool vhost_blk_check_before(VHostBlk *s)
 static void vhost_blk_handover(void *opaque)
 {
     VHostBlk *s = opaque;
-    Object *owner;
+    VHostBlkRef *ref;
 
-    if (s->in_handover || !vhost_blk_may_start(s) ||
+    if (s->moving_queues || !vhost_blk_may_start(s) ||
         !vhost_blk_check_before(s)) {
         return;
     }
@@ -1058,17 +1090,13 @@ static void vhost_blk_handover(void *opaque)
         return;
     }
 
-    /*
-     * Waiting for an I/O thread may run anything, even an unplug of the device.
-     * The device is a part of the one that the bus belongs to.
-     */
-    owner = OBJECT(qdev_get_parent_bus(DEVICE(s))->parent);
-    object_ref(owner);
-    s->in_handover = true;
+    /* Waiting for an I/O thread may run anything, even an unplug */
+    ref = vhost_blk_ref(s);
+    s->moving_queues = true;
     vhost_blk_move_queues(s);
-    s->in_handover = false;
+    s->moving_queues = false;
     /* Not here: whoever called this BH is not done with the device */
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), vhost_blk_unref_bh, owner);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), vhost_blk_unref_bh, ref);
 }
 
 /* ---- the device ---- */
@@ -1093,7 +1121,9 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
         if (!bitmap_empty(s->reset_queues, vblk->conf.num_queues)) {
             /* virtio-blk does not know of those */
             vhost_blk_detach_queues(s);
-            vhost_blk_attach_queues(s);
+            if (!blk_in_drain(vblk->blk)) {
+                vhost_blk_attach_queues(s);
+            }
         }
     }
     vhost_blk_run_held(s);
@@ -1215,7 +1245,7 @@ static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t queue_index)
     if (test_and_clear_bit(queue_index, s->reset_queues)) {
         /* As after a reset of the device, the queue need not be what it was */
         s->start_failed = false;
-        if (s->state == VHOST_BLK_USERSPACE && !blk_in_drain(vblk->blk)) {
+        if (!blk_in_drain(vblk->blk)) {
             vhost_blk_attach_queues(s);
         }
     }
@@ -1388,9 +1418,11 @@ static void vhost_blk_disconnect(VHostBlk *s)
     aio_set_event_notifier(qemu_get_aio_context(), &s->held, NULL, NULL, NULL);
     if (s->dev.started) {
         /*
-         * After a stop that failed.  Closing the file ends it in any case, and
-         * comes first, because the dirty log is about to be freed.
+         * After a stop that failed.  The end of its ownership, or of the file
+         * if nobody else has it, ends it in any case, and comes first, because
+         * the dirty log is about to be freed.
          */
+        vhost_blk_ioctl(s, VHOST_RESET_OWNER, NULL);
         close((uintptr_t)s->dev.opaque);
         s->dev.opaque = (void *)(intptr_t)-1;
         vhost_dev_stop(&s->dev, VIRTIO_DEVICE(s), false);

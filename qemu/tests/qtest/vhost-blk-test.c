@@ -1861,6 +1861,58 @@ static void test_queue_reset_stop(void)
     disk_free(disk);
 }
 
+/* Writes to queue 0, of which the kernel is to serve each, and nobody else */
+static void check_kernel_alone(Guest *g)
+{
+    uint64_t served = kernel_count(g, "requests");
+    int i;
+
+    for (i = 0; i < LOAD; i++) {
+        write_block(g, i, i + 1);
+    }
+    g_assert_cmpint(kernel_count(g, "requests"), ==, served + LOAD);
+}
+
+/* While a queue is reset the others go on, in one pair of hands */
+static void test_queue_reset_stop_others(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+
+    reset_queue(g, 1);
+    qmp(g, "stop");
+    qmp(g, "cont");
+    wait_data_path(g, "kernel");
+    check_kernel_alone(g);
+
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[1] = guest_setup_queue(g, 1);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* And so when the reset comes before the device is started */
+static void test_queue_reset_early(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot(disk->path, 2, "", "");
+
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[0] = guest_setup_queue(g, 0);
+    g->vq[1] = guest_setup_queue(g, 1);
+    reset_queue(g, 1);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_data_path(g, "kernel");
+    check_kernel_alone(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* The driver switches DMA off and on, and goes on where it was */
 static void test_bus_master(void)
 {
@@ -2625,6 +2677,40 @@ static void test_ring_error_hung(void)
     }
     alarm(0);
     assert_reason(g, "bad virtqueue");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/*
+ * A legacy driver can begin to use a queue whenever it likes.  QEMU would serve
+ * it, and take a flush in it for one that has nothing to do.
+ */
+static void test_legacy_unused_queue(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot(disk->path, 2, "",
+                          ",disable-modern=on,disable-legacy=off");
+    uint64_t flushes;
+
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    g->vq[0] = guest_setup_queue(g, 0);
+    qvirtio_set_driver_ok(g->vdev);
+    write_block(g, 0, 1);
+    assert_reason(g, "legacy");
+
+    g->vq[1] = guest_setup_queue(g, 1);
+    write_block(g, 0, 2);
+    flushes = disk_flushes(disk);
+    g_assert_cmpint(request_wait(submit(g, 1, VIRTIO_BLK_T_FLUSH, 0, NULL, 0)),
+                    ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpint(disk_flushes(disk), >, flushes);
+
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -4316,6 +4402,10 @@ int main(int argc, char **argv)
                    test_queue_reset_userspace);
     qtest_add_func("/vhost-blk/move/queue-reset-full", test_queue_reset_full);
     qtest_add_func("/vhost-blk/move/queue-reset-stop", test_queue_reset_stop);
+    qtest_add_func("/vhost-blk/move/queue-reset-stop-others",
+                   test_queue_reset_stop_others);
+    qtest_add_func("/vhost-blk/move/queue-reset-early",
+                   test_queue_reset_early);
     qtest_add_func("/vhost-blk/move/bus-master", test_bus_master);
     qtest_add_func("/vhost-blk/move/queue-reset-no-medium",
                    test_queue_reset_no_medium);
@@ -4348,6 +4438,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
     qtest_add_func("/vhost-blk/wrong/ring-hung", test_ring_error_hung);
     qtest_add_func("/vhost-blk/wrong/enable", test_enable_while_running);
+    qtest_add_func("/vhost-blk/wrong/legacy-unused-queue",
+                   test_legacy_unused_queue);
     qtest_add_func("/vhost-blk/wrong/left-behind", test_queue_left_behind);
     qtest_add_func("/vhost-blk/wrong/used-index", test_used_index);
     qtest_add_func("/vhost-blk/wrong/misaligned-ring", test_misaligned_ring);

@@ -51,7 +51,8 @@ struct VHostBlk {
     EventNotifier held;
     QEMUBH *handover_bh;
     QEMUTimer *retry_timer;
-    bool in_handover;
+    /* Somebody waits for the queues to be detached, and will attach them */
+    bool moving_queues;
     /* Between two looks at whether QEMU has completed what it has taken */
     bool pausing;
     /* When it ends at the latest */
