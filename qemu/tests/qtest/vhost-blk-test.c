@@ -248,16 +248,28 @@ static void disk_set_bad(Disk *disk, uint64_t block, bool bad)
     write_file(disk->config, "badblocks", range);
 }
 
-/* How many flushes the disk has completed */
-static uint64_t disk_flushes(Disk *disk)
+/* A column of what the block layer has counted */
+static uint64_t disk_stat(Disk *disk, int column)
 {
     g_autofree char *stat = NULL;
     g_auto(GStrv) field = NULL;
 
     g_assert_true(g_file_get_contents(disk->stat, &stat, NULL, NULL));
     field = g_regex_split_simple("\\s+", g_strstrip(stat), 0, 0);
-    g_assert_cmpint(g_strv_length(field), >=, 16);
-    return g_ascii_strtoull(field[15], NULL, 10);
+    g_assert_cmpint(g_strv_length(field), >, column);
+    return g_ascii_strtoull(field[column], NULL, 10);
+}
+
+/* How many sectors the disk has written: a flush counts as a write, of none */
+static uint64_t disk_written(Disk *disk)
+{
+    return disk_stat(disk, 6);
+}
+
+/* How many flushes the disk has completed */
+static uint64_t disk_flushes(Disk *disk)
+{
+    return disk_stat(disk, 15);
 }
 
 static void disk_read(Disk *disk, uint64_t sector, void *buf, size_t len)
@@ -1862,15 +1874,20 @@ static void test_queue_reset_stop(void)
 }
 
 /* Writes to queue 0, of which the kernel is to serve each, and nobody else */
-static void check_kernel_alone(Guest *g)
+static void check_kernel_alone(Guest *g, Disk *disk)
 {
     uint64_t served = kernel_count(g, "requests");
+    uint64_t written = disk_written(disk);
     int i;
 
     for (i = 0; i < LOAD; i++) {
         write_block(g, i, i + 1);
     }
     g_assert_cmpint(kernel_count(g, "requests"), ==, served + LOAD);
+    /* Whoever else has seen them is through with them then */
+    qmp(g, "stop");
+    qmp(g, "cont");
+    g_assert_cmpint(disk_written(disk), ==, written + LOAD * BLOCK_SECTORS);
 }
 
 /* While a queue is reset the others go on, in one pair of hands */
@@ -1883,7 +1900,7 @@ static void test_queue_reset_stop_others(void)
     qmp(g, "stop");
     qmp(g, "cont");
     wait_data_path(g, "kernel");
-    check_kernel_alone(g);
+    check_kernel_alone(g, disk);
 
     qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
     g->vq[1] = guest_setup_queue(g, 1);
@@ -1908,7 +1925,7 @@ static void test_queue_reset_early(void)
     reset_queue(g, 1);
     qvirtio_set_driver_ok(g->vdev);
     wait_data_path(g, "kernel");
-    check_kernel_alone(g);
+    check_kernel_alone(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
