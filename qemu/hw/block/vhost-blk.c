@@ -36,6 +36,7 @@
 #include "system/replay.h"
 #include "system/runstate.h"
 #include "system/tcg.h"
+#include "trace.h"
 
 /*
  * Before the kernel gets the queues, QEMU takes no more requests until it has
@@ -92,6 +93,7 @@ static void vhost_blk_set_reason(VHostBlk *s, Error *err)
 {
     g_free(s->reason);
     s->reason = g_strdup(error_get_pretty(err));
+    trace_vhost_blk_reason(s, s->reason);
 
     if (!s->warned) {
         g_autofree char *id = blk_get_attached_dev_id(s->parent_obj.blk);
@@ -362,6 +364,7 @@ static void vhost_blk_finish_stop(VHostBlk *s)
     };
     int r = vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &none);
 
+    trace_vhost_blk_finish_stop(s, r);
     s->state = VHOST_BLK_PARKED;
     if (r < 0) {
         s->stop_failed = true;
@@ -382,6 +385,7 @@ static void vhost_blk_finish_stop(VHostBlk *s)
 
 static void vhost_blk_begin_stop(VHostBlk *s)
 {
+    trace_vhost_blk_begin_stop(s);
     if (vhost_blk_ioctl(s, VHOST_BLK_STOP, NULL) < 0) {
         vhost_blk_finish_stop(s);
         return;
@@ -907,6 +911,7 @@ static void vhost_blk_try_start(VHostBlk *s)
     }
     vhost_blk_clear_reason(s);
     s->state = VHOST_BLK_KERNEL;
+    trace_vhost_blk_hand_over(s, s->kernel_rings);
 }
 
 /* Context: BH in the AioContext of the queues */
@@ -1026,6 +1031,7 @@ static void vhost_blk_pause(VHostBlk *s)
         return;
     }
 
+    trace_vhost_blk_pause(s, s->retry_ms);
     s->not_before = now + s->retry_ms;
     s->retry_ms = MIN(s->retry_ms * 2, VHOST_BLK_MAX_RETRY_MS);
     timer_mod(s->retry_timer, s->not_before);
