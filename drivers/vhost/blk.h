@@ -147,6 +147,7 @@ struct vhost_blk_req {
 	u64 start;			/* ns, when it was taken off the ring */
 	u8 generation;
 	bool bounced;			/* data goes through pages of ours */
+	bool one_page;			/* all data is in one of the guest's */
 	bool zero_pages;		/* zeroes are written, not asked for */
 	bool write_through;
 	bool flushing;			/* data is done, the cache is not yet */

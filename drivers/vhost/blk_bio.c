@@ -220,6 +220,23 @@ static bool vhost_blk_pinned_too_often(struct page **pages, int nr)
 	return false;
 }
 
+/* Pins pages of the guest's for the data of a request; how many, or 0. */
+static unsigned int vhost_blk_pin_pages(const struct vhost_blk_req *req,
+					unsigned long start, unsigned int nr,
+					struct page **pages)
+{
+	unsigned int gup_flags = vhost_blk_is_read(req) ? FOLL_WRITE : 0;
+	int pinned = pin_user_pages_fast(start, nr, gup_flags, pages);
+
+	if (pinned <= 0)
+		return 0;
+	if (unlikely(vhost_blk_pinned_too_often(pages, pinned))) {
+		unpin_user_pages(pages, pinned);
+		return 0;
+	}
+	return pinned;
+}
+
 /*
  * Guest memory as it is. Each bio_vec starts in its first page and covers no
  * page twice, so vhost_blk_put_pages() finds from it alone what was pinned.
@@ -227,12 +244,10 @@ static bool vhost_blk_pinned_too_often(struct page **pages, int nr)
 static size_t vhost_blk_add_guest_pages(struct vhost_blk_req *req,
 					struct bio *bio, size_t room)
 {
-	unsigned int gup_flags = vhost_blk_is_read(req) ? FOLL_WRITE : 0;
-	struct page *pages[VHOST_BLK_PIN_BATCH];
+	struct page *pages[VHOST_BLK_PIN_BATCH] __uninitialized;
+	unsigned int nr, pinned, run, i;
 	size_t offset, len, added, piece;
-	unsigned int nr, run, i;
 	void __user *addr;
-	int pinned;
 
 	len = min(vhost_blk_cursor_peek(&req->cmd.data, &addr), room);
 	offset = offset_in_page(addr);
@@ -240,14 +255,10 @@ static size_t vhost_blk_add_guest_pages(struct vhost_blk_req *req,
 		  (unsigned int)bio->bi_max_vecs - bio->bi_vcnt,
 		  VHOST_BLK_PIN_BATCH);
 
-	pinned = pin_user_pages_fast((unsigned long)addr - offset, nr,
-				     gup_flags, pages);
-	if (pinned <= 0)
+	pinned = vhost_blk_pin_pages(req, (unsigned long)addr - offset, nr,
+				     pages);
+	if (!pinned)
 		return 0;
-	if (unlikely(vhost_blk_pinned_too_often(pages, pinned))) {
-		unpin_user_pages(pages, pinned);
-		return 0;
-	}
 
 	added = min(len, pinned * PAGE_SIZE - offset);
 	vhost_blk_cursor_advance(&req->cmd.data, added);
@@ -402,6 +413,53 @@ static bool vhost_blk_build_data(struct vhost_blk_req *req)
 	if (!req->window || !vhost_blk_keep_iov(req))
 		return false;
 	vhost_blk_mark_polled(req);
+	return true;
+}
+
+/*
+ * What nearly all small requests are: data in one page of the guest's. There is
+ * nothing else to be asked about it; false leaves it to what asks for more.
+ */
+static bool vhost_blk_build_page(struct vhost_blk_req *req)
+{
+	struct vhost_blk_cmd *cmd = &req->cmd;
+	unsigned int offset;
+	void __user *addr;
+	struct page *page;
+	struct bio *bio;
+
+	if (!cmd->bytes ||
+	    vhost_blk_cursor_peek(&cmd->data, &addr) != cmd->bytes)
+		return false;
+	offset = offset_in_page(addr);
+	if (cmd->bytes > PAGE_SIZE - offset ||
+	    !vhost_blk_pin_pages(req, (unsigned long)addr - offset, 1, &page))
+		return false;
+
+	req->one_page = true;
+	req->error = 0;
+	atomic_set(&req->pending, 0);
+	bio = vhost_blk_add_inline_bio(req, vhost_blk_opf(req),
+				       req->inline_vecs, VHOST_BLK_INLINE_VECS);
+	__bio_add_page(bio, page, cmd->bytes, offset);
+	vhost_blk_cursor_advance(&cmd->data, cmd->bytes);
+	req->window = cmd->bytes;
+	if (unlikely(req->disk->polls))
+		vhost_blk_mark_polled(req);
+	return true;
+}
+
+/* And its end, if it went well. */
+static bool vhost_blk_end_page(struct vhost_blk_req *req)
+{
+	if (!req->one_page || unlikely(req->error || req->polled))
+		return false;
+
+	unpin_user_page_range_dirty_lock(req->inline_vecs[0].bv_page, 1,
+					 vhost_blk_is_read(req));
+	bio_uninit(&req->inline_bio.bio);
+	req->inline_busy = false;
+	req->bios = NULL;
 	return true;
 }
 
@@ -560,6 +618,7 @@ static void vhost_blk_free_bios(struct vhost_blk_req *req)
 		vhost_blk_free_bio(req, this);
 	}
 	req->bios = NULL;
+	req->one_page = false;
 }
 
 static bool vhost_blk_copy_back(struct vhost_blk_req *req)
@@ -720,6 +779,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	req->done = 0;
 	req->window = 0;
 	req->bounced = false;
+	req->one_page = false;
 	req->zero_pages = false;
 	req->flushing = false;
 	req->reporting = false;
@@ -733,6 +793,8 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 			return vhost_blk_end_request(req,
 						     VIRTIO_BLK_S_ZONE_INVALID_CMD);
 		req->bounced = vhost_blk_must_bounce(req);
+		if (likely(!req->bounced && vhost_blk_build_page(req)))
+			return true;
 		break;
 	case VHOST_BLK_STAT_FLUSH:
 		if (!bdev_write_cache(bdev))
@@ -819,6 +881,10 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 {
 	blk_status_t error = (__force blk_status_t)req->error;
 
+	if (likely(vhost_blk_end_page(req))) {
+		req->cmd.status = VIRTIO_BLK_S_OK;
+		return false;
+	}
 	if (unlikely(req->reporting))
 		return vhost_blk_end_report(req);
 	if (likely(vhost_blk_went_well(req))) {
