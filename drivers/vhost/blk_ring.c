@@ -37,14 +37,11 @@ struct vhost_blk_chain {
 	unsigned int in_num;
 };
 
-static noinline bool vhost_blk_find_map(struct vhost_blk_chain *chain, u64 addr)
+/* Not told of the chain, which therefore needs no place in memory. */
+static noinline const struct vhost_iotlb_map *
+vhost_blk_find_map(struct vhost_virtqueue *vq, u64 addr)
 {
-	const struct vhost_iotlb_map *map;
-
-	map = vhost_iotlb_itree_first(chain->vq->umem, addr, addr);
-	if (map)
-		chain->map = map;
-	return map;
+	return vhost_iotlb_itree_first(vq->umem, addr, addr);
 }
 
 /*
@@ -58,9 +55,10 @@ vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr, u32 len, u32 access
 	u64 offset;
 
 	if (unlikely(!map || addr - map->start >= map->size)) {
-		if (!vhost_blk_find_map(chain, addr))
+		map = vhost_blk_find_map(chain->vq, addr);
+		if (!map)
 			return NULL;
-		map = chain->map;
+		chain->map = map;
 	}
 	offset = addr - map->start;
 	if (len > map->size - offset || !(map->perm & access))
@@ -68,7 +66,10 @@ vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr, u32 len, u32 access
 	return u64_to_user_ptr(map->addr + offset);
 }
 
-/* The driver may still write to what is copied. */
+/*
+ * The driver may still write to what is copied. Only what is copied is looked
+ * at, so the compiler need not clear it before.
+ */
 static __always_inline bool
 vhost_blk_copy_descs(union vhost_blk_desc *desc, const vring_desc_t __user *from,
 		     unsigned int nr)
@@ -125,10 +126,10 @@ static __always_inline bool vhost_blk_add_desc(struct vhost_blk_chain *chain,
 }
 
 /* As in vhost.c a table is read in its order, whatever comes next in it. */
-static bool vhost_blk_add_table(struct vhost_blk_chain *chain,
-				const struct vring_desc *table)
+static __always_inline bool vhost_blk_add_table(struct vhost_blk_chain *chain,
+						const struct vring_desc *table)
 {
-	union vhost_blk_desc copy[VHOST_BLK_DESC_BATCH];
+	union vhost_blk_desc copy[VHOST_BLK_DESC_BATCH] __uninitialized;
 	u32 len = vhost32_to_cpu(chain->vq, table->len);
 	const vring_desc_t __user *from;
 	unsigned int left, nr, i;
@@ -158,10 +159,11 @@ static bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 	return false;
 }
 
-static bool vhost_blk_add_chain(struct vhost_blk_chain *chain, u16 i)
+static __always_inline bool vhost_blk_add_chain(struct vhost_blk_chain *chain,
+						u16 i)
 {
 	struct vhost_virtqueue *vq = chain->vq;
-	union vhost_blk_desc copy;
+	union vhost_blk_desc copy __uninitialized;
 
 	/* A driver may put the descriptors anywhere. */
 	if (!IS_ALIGNED((unsigned long)vq->desc, sizeof(u64)))
