@@ -335,6 +335,7 @@ bool vhost_blk_fail_request(struct vhost_blk_req *req, blk_status_t error,
 bool vhost_blk_may_continue(const struct vhost_blk_req *req);
 bool vhost_blk_start_request(struct vhost_blk_req *req);
 bool vhost_blk_continue_request(struct vhost_blk_req *req);
+bool vhost_blk_has_scheduler(struct block_device *bdev);
 bool vhost_blk_adjoins(const struct vhost_blk_req *req,
 		       const struct vhost_blk_req *next);
 void vhost_blk_submit_request(struct vhost_blk_req *req, bool alone);

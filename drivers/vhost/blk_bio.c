@@ -948,7 +948,7 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
  * Without one, the block layer merges a request with the one before it in the
  * plug at most. A device made of others may have some that have one.
  */
-static bool vhost_blk_has_scheduler(struct block_device *bdev)
+bool vhost_blk_has_scheduler(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
 
@@ -967,7 +967,7 @@ bool vhost_blk_adjoins(const struct vhost_blk_req *req,
 /**
  * vhost_blk_submit_request - hand the bios of a request to the block layer
  * @req: a request that vhost_blk_start_request() or _continue_request() built
- * @alone: whether it adjoins no other that is submitted with it
+ * @alone: whether there is nothing that the block layer could merge it with
  *
  * May sleep until the device can take more. The request may be complete, and
  * another, on return.
@@ -981,8 +981,7 @@ void vhost_blk_submit_request(struct vhost_blk_req *req, bool alone)
 		return;
 	}
 	trace_vhost_blk_submit(req);
-	if (alone && !req->bios->next &&
-	    !vhost_blk_has_scheduler(req->disk->bdev))
+	if (alone && !req->bios->next)
 		req->bios->bio.bi_opf |= REQ_NOMERGE;
 	for (this = req->bios; this; this = next) {
 		next = this->next;

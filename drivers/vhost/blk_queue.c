@@ -181,14 +181,14 @@ static u64 vhost_blk_dirtied(const struct vhost_blk_req *req)
 	}
 }
 
-static void vhost_blk_log(struct vhost_blk_req *req)
+static void vhost_blk_write_log(struct vhost_blk_req *req)
 {
 	struct vhost_virtqueue *vq = &req->bvq->vq;
 	struct vhost_log status = { .addr = req->log_status, .len = 1 };
 	u64 dirtied = vhost_blk_dirtied(req);
 
 	/* Without a log since it was parsed there is nowhere to write to. */
-	if (!req->log_on || !vhost_has_feature(vq, VHOST_F_LOG_ALL))
+	if (!vhost_has_feature(vq, VHOST_F_LOG_ALL))
 		return;
 	if (vq->iotlb) {
 		vhost_blk_log_iov(req, dirtied);
@@ -198,6 +198,13 @@ static void vhost_blk_log(struct vhost_blk_req *req)
 	if (req->log_num && dirtied)
 		vhost_log_write(vq, req->log, req->log_num, dirtied, NULL, 0);
 	vhost_log_write(vq, &status, 1, 1, NULL, 0);
+}
+
+/* Nearly always it is off: spare the call. */
+static void vhost_blk_log(struct vhost_blk_req *req)
+{
+	if (unlikely(req->log_on))
+		vhost_blk_write_log(req);
 }
 
 static void vhost_blk_count_req(struct vhost_blk_vq *bvq,
@@ -271,7 +278,7 @@ static bool vhost_blk_complete(struct vhost_blk_req *req, u64 now)
 	r = put_user(req->cmd.status, req->cmd.status_addr);
 
 	vhost_blk_log(req);
-	if (r) {
+	if (unlikely(r)) {
 		vq_err(&bvq->vq, "Cannot write a status byte\n");
 		vhost_blk_fail_queue(bvq);
 		vhost_blk_put_req(req);
@@ -606,9 +613,11 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	return added;
 }
 
+/* All are for the same disk: another one waits for the end of the last. */
 static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 {
-	bool before, behind = false;
+	bool merges = vhost_blk_has_scheduler(req->disk->bdev);
+	bool before, behind = merges;
 	struct vhost_blk_req *next;
 	struct blk_plug plug;
 
@@ -623,7 +632,7 @@ static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 		nr--;
 		next = req->next;
 		before = behind;
-		behind = next && vhost_blk_adjoins(req, next);
+		behind = merges || (next && vhost_blk_adjoins(req, next));
 		vhost_blk_submit_request(req, !before && !behind);
 	}
 	blk_finish_plug(&plug);
