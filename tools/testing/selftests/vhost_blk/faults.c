@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -64,6 +65,31 @@ TEST_F(faults, h90_bad_sector)
 	gbuf_fill(large, 2);
 	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_OUT, 0, large));
 	EXPECT_TRUE(backend_matches(&self->b.be, 0, large.len, 2));
+}
+
+/* What fails in one page of the guest leaves it free to go, the next is served. */
+TEST_F(faults, h90_bad_sector_in_one_page)
+{
+	uint32_t len;
+	int i;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 8192, 1));
+	ASSERT_TRUE(backend_bad(&self->b.be, 12, 12, true));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(IOERR, blk_io_len(self->vq, VIRTIO_BLK_T_IN, 8,
+					    self->data, &len));
+		EXPECT_EQ(0, len);
+		EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_OUT, 8,
+					self->data));
+	}
+	ASSERT_TRUE(backend_bad(&self->b.be, 12, 12, false));
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, 8192, 1));
+
+	ASSERT_EQ(0, madvise(self->data.p, GUEST_PAGE, MADV_REMOVE));
+	EXPECT_EQ(0, oracle_pins());
+	EXPECT_TRUE(gbuf_is(self->data, 0));
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, self->data));
+	EXPECT_TRUE(gbuf_matches(self->data, 1));
 }
 
 TEST_F(faults, h90_only_the_bad_one_of_many)

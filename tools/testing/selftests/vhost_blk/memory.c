@@ -530,6 +530,82 @@ TEST_F(memory, e68_only_the_last_piece_is_odd)
 			   4, 0, 8704, 128));
 }
 
+/* One page of memory that the guest has twice, in a row; or MAP_FAILED. */
+static void *page_twice(void)
+{
+	char *p = anonymous(2 * GUEST_PAGE, PROT_NONE);
+	int fd = memfd_create("page", MFD_CLOEXEC);
+	unsigned int i;
+
+	if (p == MAP_FAILED || fd < 0 || ftruncate(fd, GUEST_PAGE))
+		return MAP_FAILED;
+	for (i = 0; i < 2; i++)
+		if (mmap(p + i * GUEST_PAGE, GUEST_PAGE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+			return MAP_FAILED;
+	close(fd);
+	return p;
+}
+
+/*
+ * What goes on behind the end of a page goes on at its start, and never in the
+ * page that is next to it in the host.
+ */
+TEST_F(memory, e68_small_data_over_the_end_of_a_page)
+{
+	static const uint32_t piece[][2] = {
+		{ 3584, 1024 }, { 512, 4096 }, { 2048, 4096 }, { 3072, 1536 },
+		/* And just not over it. */
+		{ 0, 4096 }, { 3584, 512 }, { 1024, 3072 },
+	};
+	struct vdev *dev = &self->b.dev;
+	struct gbuf page, data;
+	unsigned int i;
+
+	ASSERT_TRUE(map_extra(dev, page_twice(), 2 * GUEST_PAGE));
+	page = extra(dev, 0, GUEST_PAGE);
+	backend_allow(&self->b.be, 128, 8);
+	for (i = 0; i < ARRAY_SIZE(piece); i++) {
+		data = extra(dev, piece[i][0], piece[i][1]);
+		gbuf_fill(data, 10 + i);
+		EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_OUT, 128, data));
+		EXPECT_TRUE(backend_matches(&self->b.be, 128, data.len, 10 + i))
+			TH_LOG("write %u", i);
+
+		memset(page.p, GUEST_POISON, page.len);
+		EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 128, data));
+		EXPECT_TRUE(gbuf_matches(data, 10 + i))
+			TH_LOG("read %u", i);
+		memset(data.p, GUEST_POISON, data.len);
+		EXPECT_TRUE(gbuf_is(page, GUEST_POISON))
+			TH_LOG("around read %u", i);
+	}
+}
+
+/* Two pieces that are a page only together, and in the other order. */
+TEST_F(memory, e68_small_data_in_two_pieces_of_a_page)
+{
+	struct gbuf half[2] = {
+		gbuf_at(self->data, 2048, 2048), gbuf_at(self->data, 0, 2048),
+	};
+	static uint8_t whole[4096];
+
+	blk_hdr(self->vq, self->vq->hdr, VIRTIO_BLK_T_IN, 0);
+	ASSERT_EQ(OK, vq_run(self->vq, (struct seg []) {
+		seg_r(self->vq->hdr), seg_w(half[0]), seg_w(half[1]),
+		seg_w(self->vq->status) }, 4, NULL));
+	memcpy(whole, half[0].p, 2048);
+	memcpy(whole + 2048, half[1].p, 2048);
+	EXPECT_TRUE(pattern_matches(whole, sizeof(whole), 1));
+
+	backend_allow(&self->b.be, 128, 8);
+	blk_hdr(self->vq, self->vq->hdr, VIRTIO_BLK_T_OUT, 128);
+	ASSERT_EQ(OK, vq_run(self->vq, (struct seg []) {
+		seg_r(self->vq->hdr), seg_r(half[0]), seg_r(half[1]),
+		seg_w(self->vq->status) }, 4, NULL));
+	EXPECT_TRUE(backend_matches(&self->b.be, 128, 4096, 1));
+}
+
 TEST_F(memory, e68_misaligned_8_mib)
 {
 	struct bench_opts opts = { .backend.size_mb = 10 };
@@ -704,6 +780,26 @@ TEST_F(memory, e69_fresh_page)
 	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0,
 			     extra(dev, 0, 4096)));
 	EXPECT_TRUE(gbuf_matches(extra(dev, 0, 4096), 1));
+}
+
+/*
+ * The kernel may drop a page that the guest has freed and not written to since.
+ * What the device writes counts as well.
+ */
+TEST_F(memory, e69_page_freed_and_used_again)
+{
+	struct vdev *dev = &self->b.dev;
+	struct gbuf data;
+
+	ASSERT_TRUE(map_extra(dev, anonymous(GUEST_PAGE,
+					     PROT_READ | PROT_WRITE),
+			      GUEST_PAGE));
+	data = extra(dev, 0, GUEST_PAGE);
+	memset(data.p, GUEST_POISON, data.len);
+	ASSERT_EQ(0, madvise(data.p, data.len, MADV_FREE));
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, data));
+	ASSERT_EQ(0, madvise(data.p, data.len, MADV_PAGEOUT));
+	EXPECT_TRUE(gbuf_matches(data, 1));
 }
 
 TEST_HARNESS_MAIN

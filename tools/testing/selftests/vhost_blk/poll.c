@@ -189,6 +189,27 @@ TEST_F(poll, refused)
 	EXPECT_LT(st.polled, DEPTH);
 }
 
+/* The same for reads: into the page that was pinned the first time. */
+TEST_F(poll, refused_reads)
+{
+	struct bench_opts opts = {
+		.backend = { .poll_queues = 1, .queue_depth = 2 },
+		.dev.busyloop_us = 50,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, DEPTH * 4096, 6));
+	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	EXPECT_TRUE(pattern_matches(self->data.p, DEPTH * 4096, 6));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(DEPTH, st.requests[VHOST_BLK_STAT_READ]);
+	EXPECT_LT(st.polled, DEPTH);
+	EXPECT_EQ(0, oracle_pins());
+}
+
 /* A fault of the device is one for the driver, whoever finds it. */
 TEST_F(poll, error)
 {
