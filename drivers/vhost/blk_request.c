@@ -345,15 +345,24 @@ static enum vhost_blk_stat vhost_blk_type(u32 type)
 	}
 }
 
-/* Nearly always in one piece, and what is of a known size is copied faster. */
+/* A header as it is copied: with each of its bytes once. */
+union vhost_blk_header {
+	struct virtio_blk_outhdr hdr;
+	u64 word[2];
+};
+
+/* Nearly always in one piece, and aligned. */
 static bool vhost_blk_copy_header(struct vhost_blk_cursor *cur,
-				  struct virtio_blk_outhdr *hdr)
+				  union vhost_blk_header *copy)
 {
-	if (cur->iov->iov_len < sizeof(*hdr))
-		return vhost_blk_copy_from_guest(cur, hdr, sizeof(*hdr));
-	if (copy_from_user(hdr, cur->iov->iov_base, sizeof(*hdr)))
+	const void __user *from = cur->iov->iov_base;
+
+	if (cur->iov->iov_len < sizeof(*copy) ||
+	    !IS_ALIGNED((unsigned long)from, sizeof(u64)))
+		return vhost_blk_copy_from_guest(cur, copy, sizeof(*copy));
+	if (!vhost_blk_copy_pairs(copy->word, from, 1))
 		return false;
-	vhost_blk_cursor_advance(cur, sizeof(*hdr));
+	vhost_blk_cursor_advance(cur, sizeof(*copy));
 	return true;
 }
 
@@ -362,18 +371,18 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 			      struct vhost_blk_cmd *cmd,
 			      struct vhost_blk_range *ranges)
 {
-	struct virtio_blk_outhdr hdr;
+	union vhost_blk_header copy __uninitialized;
 	u32 type;
 
-	if (out_bytes < sizeof(hdr) ||
-	    !vhost_blk_copy_header(&cmd->data, &hdr))
+	if (out_bytes < sizeof(copy) ||
+	    !vhost_blk_copy_header(&cmd->data, &copy))
 		return VIRTIO_BLK_S_IOERR;
 
 	/* A legacy driver's barrier bit never promised anything: ignore it. */
-	type = __virtio32_to_cpu(lim->little_endian, hdr.type) &
+	type = __virtio32_to_cpu(lim->little_endian, copy.hdr.type) &
 	       ~VIRTIO_BLK_T_BARRIER;
 	cmd->type = vhost_blk_type(type);
-	cmd->sector = __virtio64_to_cpu(lim->little_endian, hdr.sector);
+	cmd->sector = __virtio64_to_cpu(lim->little_endian, copy.hdr.sector);
 
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_READ:
@@ -439,10 +448,16 @@ bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 	u64 out_bytes = vhost_blk_iov_bytes(iov, out_num);
 	u64 in_bytes = vhost_blk_iov_bytes(iov + out_num, in_num);
 
-	*cmd = (struct vhost_blk_cmd) {
-		.type = VHOST_BLK_STAT_OTHER,
-		.data = { .iov = iov, .left = out_bytes },
-	};
+	/* All but .append, which only an append has: spare the stores. */
+	cmd->type = VHOST_BLK_STAT_OTHER;
+	cmd->status = VIRTIO_BLK_S_OK;
+	cmd->unmap = false;
+	cmd->nr_ranges = 0;
+	cmd->sector = 0;
+	cmd->bytes = 0;
+	cmd->in_bytes = 0;
+	cmd->data = (struct vhost_blk_cursor) { .iov = iov, .left = out_bytes };
+	cmd->zone_op = 0;
 	if (!in_bytes)
 		return false;
 

@@ -6,9 +6,12 @@
 #ifndef _VHOST_BLK_REQUEST_H
 #define _VHOST_BLK_REQUEST_H
 
+#include <linux/align.h>
 #include <linux/blk_types.h>
+#include <linux/kconfig.h>
 #include <linux/minmax.h>
 #include <linux/types.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <uapi/linux/vhost_blk.h>
 
@@ -88,6 +91,39 @@ static inline void vhost_blk_cursor_advance(struct vhost_blk_cursor *cur,
 {
 	cur->skip += bytes;
 	cur->left -= bytes;
+}
+
+/**
+ * vhost_blk_copy_pairs - copy pairs of 64-bit words from a guest
+ * @to: where to; need not be cleared before
+ * @from: where from, aligned to a word; the driver may still write to it
+ * @nr: how many pairs
+ *
+ * For what is short: a header, some descriptors. Each byte is read once.
+ *
+ * Return: false if the memory cannot be read.
+ */
+static __always_inline bool
+vhost_blk_copy_pairs(u64 *to, const void __user *from, unsigned int nr)
+{
+	const u64 __user *word = from;
+	unsigned int i;
+
+	/* Not all architectures of 32 bits read 64 of them like that. */
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return !copy_from_user(to, from, nr * 2 * sizeof(*word));
+	if (!user_read_access_begin(from, nr * 2 * sizeof(*word)))
+		return false;
+	for (i = 0; i < nr; i++, to += 2, word += 2) {
+		unsafe_get_user(to[0], word, out_end_access);
+		unsafe_get_user(to[1], word + 1, out_end_access);
+	}
+	user_read_access_end();
+	return true;
+
+out_end_access:
+	user_read_access_end();
+	return false;
 }
 
 void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes);

@@ -22,12 +22,6 @@
 /* What one chain may take of a pass here; a table may have 65536 entries. */
 #define VHOST_BLK_DESC_MAX	256U
 
-/* A descriptor as it is copied: with each of its bytes once, in two steps. */
-union vhost_blk_desc {
-	struct vring_desc desc;
-	u64 half[2];
-};
-
 /* A chain on its way from the ring to vq->iov. */
 struct vhost_blk_chain {
 	struct vhost_virtqueue *vq;
@@ -37,11 +31,22 @@ struct vhost_blk_chain {
 	unsigned int in_num;
 };
 
-/* Not told of the chain, which therefore needs no place in memory. */
+/* Before a chain has used any region. */
+static const struct vhost_iotlb_map vhost_blk_no_map;
+
+/*
+ * The region that a piece of guest memory is in, or NULL. Not told of the chain,
+ * which therefore needs no place in memory.
+ */
 static noinline const struct vhost_iotlb_map *
-vhost_blk_find_map(struct vhost_virtqueue *vq, u64 addr)
+vhost_blk_find_map(struct vhost_virtqueue *vq, u64 addr, u32 len)
 {
-	return vhost_iotlb_itree_first(vq->umem, addr, addr);
+	const struct vhost_iotlb_map *map;
+
+	map = vhost_iotlb_itree_first(vq->umem, addr, addr);
+	if (!map || len > map->size - (addr - map->start))
+		return NULL;
+	return map;
 }
 
 /*
@@ -52,46 +57,18 @@ static __always_inline void __user *
 vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr, u32 len, u32 access)
 {
 	const struct vhost_iotlb_map *map = chain->map;
-	u64 offset;
+	u64 offset = addr - map->start;
 
-	if (unlikely(!map || addr - map->start >= map->size)) {
-		map = vhost_blk_find_map(chain->vq, addr);
+	if (unlikely(offset >= map->size || len > map->size - offset)) {
+		map = vhost_blk_find_map(chain->vq, addr, len);
 		if (!map)
 			return NULL;
 		chain->map = map;
+		offset = addr - map->start;
 	}
-	offset = addr - map->start;
-	if (len > map->size - offset || !(map->perm & access))
+	if (!(map->perm & access))
 		return NULL;
 	return u64_to_user_ptr(map->addr + offset);
-}
-
-/*
- * The driver may still write to what is copied. Only what is copied is looked
- * at, so the compiler need not clear it before.
- */
-static __always_inline bool
-vhost_blk_copy_descs(union vhost_blk_desc *desc, const vring_desc_t __user *from,
-		     unsigned int nr)
-{
-	const u64 __user *half = (const u64 __user *)from;
-	unsigned int i;
-
-	/* Not all architectures of 32 bits read 64 of them like that. */
-	if (!IS_ENABLED(CONFIG_64BIT))
-		return !copy_from_user(desc, from, nr * sizeof(*from));
-	if (!user_access_begin(from, nr * sizeof(*from)))
-		return false;
-	for (i = 0; i < nr; i++, half += 2) {
-		unsafe_get_user(desc[i].half[0], half, out_end_access);
-		unsafe_get_user(desc[i].half[1], half + 1, out_end_access);
-	}
-	user_access_end();
-	return true;
-
-out_end_access:
-	user_access_end();
-	return false;
 }
 
 static __always_inline bool
@@ -129,7 +106,10 @@ static __always_inline bool vhost_blk_add_desc(struct vhost_blk_chain *chain,
 static __always_inline bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 						const struct vring_desc *table)
 {
-	union vhost_blk_desc copy[VHOST_BLK_DESC_BATCH] __uninitialized;
+	union {
+		struct vring_desc desc[VHOST_BLK_DESC_BATCH];
+		u64 word[2 * VHOST_BLK_DESC_BATCH];
+	} copy __uninitialized;
 	u32 len = vhost32_to_cpu(chain->vq, table->len);
 	const vring_desc_t __user *from;
 	unsigned int left, nr, i;
@@ -143,10 +123,10 @@ static __always_inline bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 
 	for (left = len / sizeof(*from); left; left -= nr, from += nr) {
 		nr = min(left, VHOST_BLK_DESC_BATCH);
-		if (!vhost_blk_copy_descs(copy, from, nr))
+		if (!vhost_blk_copy_pairs(copy.word, from, nr))
 			return false;
 		for (i = 0; i < nr; i++) {
-			const struct vring_desc *desc = &copy[i].desc;
+			const struct vring_desc *desc = &copy.desc[i];
 
 			if (vhost_blk_has_flag(chain, desc,
 					       VRING_DESC_F_INDIRECT) ||
@@ -163,13 +143,17 @@ static __always_inline bool vhost_blk_add_chain(struct vhost_blk_chain *chain,
 						u16 i)
 {
 	struct vhost_virtqueue *vq = chain->vq;
-	union vhost_blk_desc copy __uninitialized;
+	union {
+		struct vring_desc desc;
+		u64 word[2];
+	} copy __uninitialized;
 
 	/* A driver may put the descriptors anywhere. */
 	if (!IS_ALIGNED((unsigned long)vq->desc, sizeof(u64)))
 		return false;
 	for (;;) {
-		if (i >= vq->num || !vhost_blk_copy_descs(&copy, vq->desc + i, 1))
+		if (i >= vq->num ||
+		    !vhost_blk_copy_pairs(copy.word, vq->desc + i, 1))
 			return false;
 		if (vhost_blk_has_flag(chain, &copy.desc, VRING_DESC_F_INDIRECT))
 			return !vhost_blk_has_flag(chain, &copy.desc,
@@ -219,7 +203,7 @@ int vhost_blk_get_chain(struct vhost_virtqueue *vq,
 			unsigned int *out_num, unsigned int *in_num)
 {
 	struct vhost_blk_chain chain = {
-		.vq = vq, .map = *map, .iov = vq->iov,
+		.vq = vq, .map = *map ?: &vhost_blk_no_map, .iov = vq->iov,
 	};
 	__virtio16 raw;
 	u16 head;

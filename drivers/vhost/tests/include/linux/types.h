@@ -15,6 +15,8 @@ typedef __u64 u64;
 #define __user
 #define __force
 #define __packed	__attribute__((__packed__))
+#define unlikely(x)	(x)
+#define __uninitialized
 #define fallthrough	__attribute__((__fallthrough__))
 
 #endif /* _TESTS_LINUX_TYPES_H */
