@@ -416,6 +416,29 @@ static bool vhost_blk_build_data(struct vhost_blk_req *req)
 	return true;
 }
 
+/* Must data go through pages of ours, however it lies? */
+static bool vhost_blk_must_copy(const struct vhost_blk_req *req)
+{
+	/* A guest that changes its buffer would make the device's checksum wrong. */
+	return !vhost_blk_is_read(req) && bdev_stable_writes(req->disk->bdev);
+}
+
+/* Whole blocks can be split wherever the device wants. */
+static unsigned long vhost_blk_alignment_mask(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->disk->bdev;
+
+	return bdev_dma_alignment(bdev) | (bdev_logical_block_size(bdev) - 1);
+}
+
+/* And if so, or if the device cannot address it? */
+bool vhost_blk_must_bounce(const struct vhost_blk_req *req)
+{
+	return vhost_blk_must_copy(req) ||
+	       !vhost_blk_is_aligned(req->cmd.data,
+				     vhost_blk_alignment_mask(req));
+}
+
 /*
  * What nearly all small requests are: data in one page of the guest's. There is
  * nothing else to be asked about it; false leaves it to what asks for more.
@@ -433,6 +456,8 @@ static bool vhost_blk_build_page(struct vhost_blk_req *req)
 		return false;
 	offset = offset_in_page(addr);
 	if (cmd->bytes > PAGE_SIZE - offset ||
+	    (((unsigned long)addr | cmd->bytes) & vhost_blk_alignment_mask(req)) ||
+	    vhost_blk_must_copy(req) ||
 	    !vhost_blk_pin_pages(req, (unsigned long)addr - offset, 1, &page))
 		return false;
 
@@ -444,7 +469,7 @@ static bool vhost_blk_build_page(struct vhost_blk_req *req)
 	__bio_add_page(bio, page, cmd->bytes, offset);
 	vhost_blk_cursor_advance(&cmd->data, cmd->bytes);
 	req->window = cmd->bytes;
-	if (unlikely(req->disk->polls))
+	if (unlikely(req->disk->polls && req->bvq->vq.busyloop_timeout))
 		vhost_blk_mark_polled(req);
 	return true;
 }
@@ -749,21 +774,6 @@ static bool vhost_blk_start_ranges(struct vhost_blk_req *req)
 	return vhost_blk_start_windows(req);
 }
 
-/*
- * What the device cannot address; and what it makes a checksum of, which a guest
- * that changes its buffer meanwhile would make wrong.
- */
-bool vhost_blk_must_bounce(const struct vhost_blk_req *req)
-{
-	struct block_device *bdev = req->disk->bdev;
-
-	if (!vhost_blk_is_read(req) && bdev_stable_writes(bdev))
-		return true;
-	/* Whole blocks can be split wherever the device wants. */
-	return !vhost_blk_is_aligned(req->cmd.data, bdev_dma_alignment(bdev) |
-				     (bdev_logical_block_size(bdev) - 1));
-}
-
 /**
  * vhost_blk_start_request - prepare the bios of a request
  * @req: a checked request
@@ -792,9 +802,9 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 		    !vhost_blk_zones_ok(req))
 			return vhost_blk_end_request(req,
 						     VIRTIO_BLK_S_ZONE_INVALID_CMD);
-		req->bounced = vhost_blk_must_bounce(req);
-		if (likely(!req->bounced && vhost_blk_build_page(req)))
+		if (likely(vhost_blk_build_page(req)))
 			return true;
+		req->bounced = vhost_blk_must_bounce(req);
 		break;
 	case VHOST_BLK_STAT_FLUSH:
 		if (!bdev_write_cache(bdev))
