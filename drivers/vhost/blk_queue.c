@@ -156,7 +156,7 @@ static void vhost_blk_publish(struct vhost_blk_vq *bvq, bool added)
 	lockdep_assert_held(&vq->mutex);
 
 	if (added) {
-		/* First: who sees a request used may count on all counters. */
+		/* First: who is notified finds it counted. */
 		vhost_blk_count(&bvq->counters.signals, 1);
 		vhost_blk_flush_used(bvq);
 		vhost_signal(vq->dev, vq);
@@ -252,8 +252,9 @@ static void vhost_blk_use(struct vhost_blk_req *req, u64 now)
 	u64 latency = now - req->start;
 
 	trace_vhost_blk_complete(req, len, latency);
-	vhost_blk_add_used(bvq, req->head, len);
+	/* First: who sees it used finds it counted, and it may fill a batch. */
 	vhost_blk_count_req(bvq, &req->cmd, latency);
+	vhost_blk_add_used(bvq, req->head, len);
 	vhost_blk_put_req(req);
 }
 

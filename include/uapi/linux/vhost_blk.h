@@ -404,8 +404,9 @@ struct vhost_blk_stats {
 };
 
 /*
- * Reads the counters, which run from open() on and are never reset. Fails with
- * -ENOBUFS if there is no such virtqueue.
+ * Reads the counters, which run from open() on and are never reset. A request
+ * whose used buffer the driver has seen is counted as completed or failed. Fails
+ * with -ENOBUFS if there is no such virtqueue.
  */
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x55, struct vhost_blk_stats)
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -16,6 +17,7 @@
 
 #include "bench.h"
 #include "harness.h"
+#include "stall.h"
 #include "text_file.h"
 
 #define TRACEFS		"/sys/kernel/tracing"
@@ -535,6 +537,73 @@ TEST_F(observe, a_large_request_has_windows)
 	EXPECT_GE(self->events->windows, 2);
 	EXPECT_EQ(data.len,
 		  self->events->tally[0].bytes[VHOST_BLK_STAT_WRITE]);
+}
+
+/* What a page of a dirty log is for: a bit for each page. */
+#define LOG_PAGE_SPAN	(GUEST_PAGE * 8 * GUEST_PAGE)
+/* More than the device makes visible at a time. */
+#define MANY		80
+
+static bool log_used_ring(struct vdev *dev, uint8_t *log)
+{
+	struct vq *vq = &dev->vq[0];
+	uint64_t base = (uintptr_t)log;
+	struct vhost_vring_addr addr = {
+		.index = 0,
+		.flags = 1 << VHOST_VRING_F_LOG,
+		.desc_user_addr = (uintptr_t)vq->desc,
+		.avail_user_addr = (uintptr_t)vq->avail,
+		.used_user_addr = (uintptr_t)vq->used,
+		.log_guest_addr = LOG_PAGE_SPAN -
+				  offsetof(struct vring_used, ring),
+	};
+
+	return VDEV_MUST(dev, VHOST_SET_LOG_BASE, &base) &&
+	       VDEV_MUST(dev, VHOST_SET_VRING_ADDR, &addr);
+}
+
+/*
+ * The entries of the used ring are logged in the second page of the log, and
+ * its index in the first one: there the worker stands still when the driver can
+ * see the first requests of many, and has done nothing since.
+ */
+TEST_F(observe, what_is_used_is_counted)
+{
+	struct bench_opts opts = {
+		.dev.features_on = BIT64(VIRTIO_RING_F_EVENT_IDX),
+	};
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[MANY];
+	struct tally counted;
+	struct stall stall;
+	unsigned int i;
+	uint16_t used;
+	uint8_t *log;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	log = mmap(NULL, 2 * GUEST_PAGE, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, log);
+	ASSERT_TRUE(log_used_ring(dev, log));
+	ASSERT_TRUE(stall_begin(&stall, log));
+	for (i = 0; i < MANY; i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_GET_ID, 0,
+				 guest_alloc(&dev->mem, VHOST_BLK_SERIAL_LEN));
+		blk_req_queue(&dev->vq[0], &req[i]);
+	}
+	used = vq_used_idx(&dev->vq[0]);
+	vq_publish(&dev->vq[0]);
+	vq_kick(&dev->vq[0]);
+	ASSERT_TRUE(stall_wait(&stall));
+	used = vq_used_idx(&dev->vq[0]) - used;
+	EXPECT_LT(0, used);
+	EXPECT_GT(MANY, used);
+	EXPECT_TRUE(get_tally(dev, 0, &counted));
+	EXPECT_LE(used, counted.requests[VHOST_BLK_STAT_GET_ID]);
+	ASSERT_TRUE(stall_end(&stall));
+	ASSERT_TRUE(blk_reap(&dev->vq[0], req, MANY));
+	ASSERT_TRUE(vdev_set_vring_addr(dev, &dev->vq[0], false));
+	munmap(log, 2 * GUEST_PAGE);
 }
 
 /* One chain is no request: it has no place for a status. */
