@@ -24,6 +24,10 @@
 
 #define IOMMU	BIT64(VIRTIO_F_ACCESS_PLATFORM)
 
+/* What has a mapping of its own, beyond all of the guest's memory. */
+#define PIECE		512
+#define PIECES_AT	BIT64(40)
+
 FIXTURE(iotlb) {
 	struct bench b;
 	struct vdev *dev;
@@ -721,6 +725,45 @@ TEST_F(iotlb, write_only_memory)
 	publish(self->vq, &req);
 	EXPECT_TRUE(event_wait(self->vq->err, VQ_TIMEOUT_MS));
 	EXPECT_TRUE(oracle_kick_is_vain(self->dev, 0));
+}
+
+/* Reads @nr sectors into as many mappings, all of the same memory. */
+static struct blk_req read_pieces(struct vdev *dev, struct gbuf piece,
+				  unsigned int nr)
+{
+	struct gbuf data = { .gpa = PIECES_AT, .p = piece.p, .len = nr * PIECE };
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (viommu_send(dev, VHOST_IOTLB_UPDATE, data.gpa + i * PIECE,
+				PIECE, piece.p, RW))
+			diag("no mapping for piece %u", i);
+	return read_req(dev, data);
+}
+
+/* With its header and its status. */
+TEST_F(iotlb, most_pieces_of_a_chain)
+{
+	struct blk_req req = read_pieces(self->dev, self->data,
+					 VHOST_BLK_MAX_SEGMENTS);
+
+	publish(self->vq, &req);
+	EXPECT_TRUE(viommu_serve(self->dev, self->vq, 1));
+	EXPECT_TRUE(blk_reap(self->vq, &req, 1));
+	EXPECT_EQ(OK, *req.status.p);
+	EXPECT_FALSE(event_pending(self->vq->err));
+}
+
+/* One descriptor, and more than there is room for: an error of the driver's. */
+TEST_F(iotlb, too_many_pieces_of_a_chain)
+{
+	struct blk_req req = read_pieces(self->dev, self->data,
+					 VHOST_BLK_MAX_SEGMENTS + 1);
+
+	publish(self->vq, &req);
+	EXPECT_TRUE(event_wait(self->vq->err, VQ_TIMEOUT_MS));
+	EXPECT_TRUE(oracle_kick_is_vain(self->dev, 0));
+	EXPECT_EQ(GUEST_POISON, *req.status.p);
 }
 
 static bool log_setup(struct vdev *dev)
