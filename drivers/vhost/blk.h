@@ -440,6 +440,7 @@ bool vhost_blk_find_ring(struct vhost_blk_vq *bvq);
 void vhost_blk_retry_missed(struct vhost_blk *blk);
 bool vhost_blk_keep_log_iov(struct vhost_blk_req *req);
 void vhost_blk_log_iov(struct vhost_blk_req *req, u64 dirtied);
+void vhost_blk_log_used(struct vhost_blk_vq *bvq, unsigned int nr);
 ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to);
 ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from);
 __poll_t vhost_blk_poll_file(struct file *file, poll_table *wait);

@@ -193,6 +193,47 @@ void vhost_blk_log_iov(struct vhost_blk_req *req, u64 dirtied)
 	}
 }
 
+static void vhost_blk_log_ring(struct vhost_virtqueue *vq, u64 addr, u64 len)
+{
+	const struct vhost_iotlb_map *map;
+	struct iovec iov;
+	u64 offset;
+
+	for (; len; addr += iov.iov_len, len -= iov.iov_len) {
+		map = vhost_iotlb_itree_first(vq->iotlb, addr, addr + len - 1);
+		if (!map || map->start > addr)
+			return;
+		offset = addr - map->start;
+		iov.iov_base = u64_to_user_ptr(map->addr + offset);
+		iov.iov_len = min(len, map->size - offset);
+		vhost_log_write(vq, NULL, 0, iov.iov_len, &iov, 1);
+	}
+}
+
+/**
+ * vhost_blk_log_used - log used entries that lie in several mappings
+ * @bvq: the queue
+ * @nr: how many were added last
+ *
+ * vhost.c logs of each access to the used ring only what is in the first mapping
+ * that it touches: log_used() uses the number of mappings for its result. All
+ * else in the ring is so small that it never lies in two.
+ */
+void vhost_blk_log_used(struct vhost_blk_vq *bvq, unsigned int nr)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	u64 ring = (uintptr_t)vq->used + offsetof(struct vring_used, ring);
+	const u64 size = sizeof(struct vring_used_elem);
+	unsigned int first, to_end;
+
+	lockdep_assert_held(&vq->mutex);
+
+	first = (u16)(vq->last_used_idx - nr) & (vq->num - 1);
+	to_end = min(nr, vq->num - first);
+	vhost_blk_log_ring(vq, ring + first * size, to_end * size);
+	vhost_blk_log_ring(vq, ring, (nr - to_end) * size);
+}
+
 static int vhost_blk_check_owner(struct vhost_blk *blk)
 {
 	int r;

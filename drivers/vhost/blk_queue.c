@@ -127,10 +127,14 @@ static void vhost_blk_retire(struct vhost_blk_vq *bvq, const unsigned int nr[2])
 
 static void vhost_blk_flush_used(struct vhost_blk_vq *bvq)
 {
+	struct vhost_virtqueue *vq = &bvq->vq;
+
 	if (!bvq->nr_used)
 		return;
-	if (vhost_add_used_n(&bvq->vq, bvq->used, NULL, bvq->nr_used))
+	if (vhost_add_used_n(vq, bvq->used, NULL, bvq->nr_used))
 		vhost_blk_fail_queue(bvq);
+	else if (unlikely(vq->iotlb) && vq->log_used)
+		vhost_blk_log_used(bvq, bvq->nr_used);
 	bvq->nr_used = 0;
 }
 

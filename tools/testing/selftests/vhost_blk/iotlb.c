@@ -873,6 +873,23 @@ TEST_F(iotlb, log_of_memory_of_no_region)
 	munmap(p, 4096);
 }
 
+/* The first used entry ends in another mapping than the one it begins in. */
+TEST_F(iotlb, log_of_used_ring_in_pieces)
+{
+	const unsigned int last = (GUEST_PAGE - 4) / 8;
+	struct vq *vq;
+
+	AGAIN(return, .dev = { .num = 1024, .base = last });
+	vq = self->vq;
+	ASSERT_TRUE(viommu_split(self->dev,
+				 gbuf_at(vq->used_buf, 4096, 4096)));
+	ASSERT_TRUE(log_setup(self->dev));
+	memset(self->dev->log, 0, self->dev->log_size);
+	EXPECT_EQ(OK, blk_io(vq, VIRTIO_BLK_T_IN, 0, self->data));
+	EXPECT_TRUE(dirty_are(self->dev, (struct gbuf []) {
+		self->data, vq->status, gbuf_at(vq->used_buf, 0, 8192) }, 3));
+}
+
 /* The used entry of a parked request is logged when it is written. */
 TEST_F(iotlb, log_of_lost_used_ring)
 {
