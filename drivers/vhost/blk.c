@@ -793,7 +793,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk,
 		struct vhost_virtqueue *vq = &blk->queues[i].vq;
 
 		mutex_lock(&vq->mutex);
-		vq->acked_features = features;
+		WRITE_ONCE(vq->acked_features, features);
 		mutex_unlock(&vq->mutex);
 	}
 	return vhost_blk_wait_old_requests(blk);
