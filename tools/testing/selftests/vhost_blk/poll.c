@@ -104,24 +104,45 @@ TEST_F(poll, looks_for_work_once_it_pays)
 	EXPECT_TRUE(oracle_idle());
 }
 
+/* Whether a batch is asked for as a whole, sooner or later. */
+static bool all_are_polled(struct bench *b, struct blk_req *req,
+			   struct gbuf *data, uint32_t type)
+{
+	struct vhost_blk_stats st;
+	uint64_t before;
+	unsigned int left;
+
+	if (!vdev_stats(&b->dev, 0, &st))
+		return false;
+	submit(b, req, data, type);
+	for (left = 200; left; left--) {
+		before = st.polled;
+		if (!blk_reap(&b->dev.vq[0], req, DEPTH) ||
+		    !vdev_stats(&b->dev, 0, &st))
+			return false;
+		if (st.polled == before + DEPTH)
+			return true;
+		submit_again(b, req);
+	}
+	return false;
+}
+
+/* Once it takes longer than the limit, which it may, others are not. */
 TEST_F(poll, the_device_is_asked)
 {
 	struct vdev *dev = &self->b.dev;
-	struct vhost_blk_stats st;
 
+	ASSERT_TRUE(vdev_set_busyloop(dev, 0, 1000));
 	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
 	pattern_fill(self->data.p, self->data.len, 1);
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
-	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	EXPECT_TRUE(all_are_polled(&self->b, self->req, &self->data,
+				   VIRTIO_BLK_T_OUT));
 	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, 1));
 
 	memset(self->data.p, 0, self->data.len);
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
-	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	EXPECT_TRUE(all_are_polled(&self->b, self->req, &self->data,
+				   VIRTIO_BLK_T_IN));
 	EXPECT_TRUE(pattern_matches(self->data.p, self->data.len, 1));
-
-	ASSERT_TRUE(vdev_stats(dev, 0, &st));
-	EXPECT_EQ(2 * DEPTH, st.polled);
 	EXPECT_TRUE(oracle_idle());
 }
 
