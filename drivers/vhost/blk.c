@@ -518,10 +518,12 @@ static long vhost_blk_set_backend(struct vhost_blk *blk,
 	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS || backend.pad ||
 	    memchr_inv(backend.reserved, 0, sizeof(backend.reserved)))
 		return -EINVAL;
-	if (backend.held_fd && !(backend.flags & VHOST_BLK_BACKEND_HOLD_ERRORS))
-		return -EINVAL;
+	/* First: whatever else is wrong, a stop is a stop. */
 	if (backend.fd == VHOST_FILE_UNBIND)
 		return vhost_blk_stop_and_release(blk, false);
+	if (backend.held_fd && backend.held_fd != VHOST_FILE_UNBIND &&
+	    !(backend.flags & VHOST_BLK_BACKEND_HOLD_ERRORS))
+		return -EINVAL;
 	return vhost_blk_start(blk, &backend);
 }
 

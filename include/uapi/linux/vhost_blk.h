@@ -93,7 +93,7 @@
  * @stop_fd: An eventfd which is signalled once after VHOST_BLK_STOP, when no
  *	request is in flight any more, or -1.
  * @held_fd: With VHOST_BLK_BACKEND_HOLD_ERRORS an eventfd which is signalled for
- *	each request that is held; else zero.
+ *	each request that is held; else -1 or 0, both of which mean none.
  * @max_secure_erase_sectors: As @max_discard_sectors, for
  *	VIRTIO_BLK_T_SECURE_ERASE.
  * @max_secure_erase_seg: As @max_discard_seg, for VIRTIO_BLK_T_SECURE_ERASE.

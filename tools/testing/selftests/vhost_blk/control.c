@@ -395,6 +395,22 @@ TEST_F(control, f73_set_backend_twice)
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 8));
 }
 
+/* As many a VMM would fill in what has no file descriptor. */
+TEST_F(control, f73_stop_without_any_fd)
+{
+	struct vhost_blk_backend none = {
+		.size = sizeof(none), .fd = -1, .stop_fd = -1, .held_fd = -1,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_backend be = dev->backend;
+
+	EXPECT_EQ(0, vdev_set_backend(dev, &none));
+	EXPECT_EQ(-ENODEV, vdev_ioctl(dev, VHOST_BLK_STOP, NULL));
+	be.held_fd = -1;
+	ASSERT_EQ(0, vdev_set_backend(dev, &be));
+	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 8));
+}
+
 TEST_F(control, f73_stop_without_a_backend)
 {
 	struct vdev *dev = &self->b.dev;
