@@ -353,12 +353,22 @@ static struct vhost_blk_req *vhost_blk_take_done(struct vhost_blk_vq *bvq)
 	return list;
 }
 
-/* Once a pass has built its share, what is left of it is for the next one. */
+static bool vhost_blk_had_its_share(const struct vhost_blk_pass *pass)
+{
+	return pass->bytes >= VHOST_BLK_BYTE_WEIGHT ||
+	       time_after(jiffies, pass->end);
+}
+
+/*
+ * Once a pass has had its share, what is left is for the next one. Not only of
+ * what it has built: to end a large request of which each page is logged may take
+ * a tenth of a second, and a driver can have a thousand of them end together.
+ */
 static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 				    struct vhost_blk_pass *pass)
 {
 	struct vhost_blk_req *req, *next;
-	bool added = false;
+	bool added = false, over;
 
 	/* Only the task of the pass adds to, or looks at, the first. */
 	if (bvq->pass_task == current && !bvq->pass_done &&
@@ -367,9 +377,11 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 	req = vhost_blk_take_done(bvq);
 	if (req)
 		pass->now = ktime_get_ns();
-	for (; req; req = next) {
+	/* Whatever the time: a pass ends one request at least. */
+	over = pass->bytes >= VHOST_BLK_BYTE_WEIGHT;
+	for (; req; req = next, over = vhost_blk_had_its_share(pass)) {
 		next = req->next;
-		if (pass->bytes >= VHOST_BLK_BYTE_WEIGHT) {
+		if (over) {
 			llist_add(&req->done_node, &bvq->done);
 			continue;
 		}

@@ -4,11 +4,13 @@
  * alignments on several queues, checked against what is remembered of every
  * sector; and what must hold while a driver never stops.
  */
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "harness.h"
+#include "stall.h"
 #include "workload.h"
 
 FIXTURE(load) {
@@ -233,6 +235,83 @@ TEST_F(busy, the_other_queue_gets_its_turn)
 	refiller_stop(&refiller, thread);
 	EXPECT_GT(refiller.done, 256);
 	ASSERT_TRUE(vdev_restart(dev, 0));
+}
+
+/* Which of them somebody stands still at, or -1. */
+static int first_stalled(struct stall *stall, unsigned int n)
+{
+	struct pollfd pfd[2];
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		pfd[i] = (struct pollfd) { .fd = stall[i].fd, .events = POLLIN };
+	if (poll(pfd, n, VQ_TIMEOUT_MS) < 1)
+		return -1;
+	for (i = 0; i < n; i++)
+		if (pfd[i].revents)
+			return i;
+	return -1;
+}
+
+static void queue_get_id(struct vdev *dev, struct vq *vq, struct blk_req *req)
+{
+	*req = blk_req(dev, VIRTIO_BLK_T_GET_ID, 0,
+		       guest_alloc(&dev->mem, VHOST_BLK_SERIAL_LEN));
+	blk_req_queue(vq, req);
+	vq_publish(vq);
+}
+
+/*
+ * Two requests complete while the worker stands still in the other queue. To
+ * end the first takes longer than a turn. The second never ends: but before the
+ * worker tries that, it serves the other queue.
+ */
+TEST_F(busy, the_other_queue_gets_its_turn_between_completions)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[2], other[2];
+	struct stall stall[2], worker;
+	struct gbuf data;
+	unsigned int i;
+	int first;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	data = guest_alloc(&dev->mem, 512);
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 100 * i, data);
+		blk_req_queue(&dev->vq[0], &req[i]);
+	}
+	vq_publish(&dev->vq[0]);
+	vq_kick(&dev->vq[0]);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, ARRAY_SIZE(req)));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		if (!stall_begin(&stall[i], req[i].hdr.p))
+			SKIP(return, "needs CONFIG_USERFAULTFD with shmem");
+	}
+
+	queue_get_id(dev, &dev->vq[1], &other[0]);
+	ASSERT_TRUE(stall_begin(&worker, other[0].hdr.p));
+	vq_kick(&dev->vq[1]);
+	ASSERT_TRUE(stall_wait(&worker));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	/* Should only one be there by then, this test shows nothing. */
+	usleep(50000);
+	ASSERT_TRUE(stall_end(&worker));
+	ASSERT_TRUE(blk_reap(&dev->vq[1], &other[0], 1));
+
+	first = first_stalled(stall, ARRAY_SIZE(stall));
+	ASSERT_GE(first, 0);
+	/* Longer than any turn. */
+	usleep(50000);
+	queue_get_id(dev, &dev->vq[1], &other[1]);
+	vq_kick(&dev->vq[1]);
+	ASSERT_TRUE(stall_end(&stall[first]));
+	EXPECT_TRUE(blk_reap(&dev->vq[1], &other[1], 1));
+	ASSERT_TRUE(stall_wait(&stall[!first]));
+	ASSERT_TRUE(stall_end(&stall[!first]));
+	EXPECT_TRUE(blk_reap(&dev->vq[0], req, ARRAY_SIZE(req)));
 }
 
 TEST_F(busy, stopped_while_it_is_refilled)
