@@ -370,6 +370,7 @@ bool vhost_blk_put_append_sector(struct vhost_blk_req *req);
 void vhost_blk_queue_report(struct vhost_blk_req *req);
 void vhost_blk_handle_reports(struct work_struct *work);
 bool vhost_blk_end_report(struct vhost_blk_req *req);
+bool vhost_blk_can_repeat(const struct vhost_blk_req *req);
 bool vhost_blk_fail_zoned(struct vhost_blk_req *req, blk_status_t error);
 void vhost_blk_put_zoned(struct vhost_blk_req *req);
 #else
@@ -421,6 +422,11 @@ static inline void vhost_blk_handle_reports(struct work_struct *work)
 static inline bool vhost_blk_end_report(struct vhost_blk_req *req)
 {
 	return false;
+}
+
+static inline bool vhost_blk_can_repeat(const struct vhost_blk_req *req)
+{
+	return true;
 }
 
 static inline bool vhost_blk_fail_zoned(struct vhost_blk_req *req,

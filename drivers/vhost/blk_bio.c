@@ -727,13 +727,14 @@ bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status)
 
 /*
  * The same for one that the device failed. What it says about zones is for the
- * driver alone: no other try will change it.
+ * driver alone: no other try will change it. And so is what cannot be tried again.
  */
 bool vhost_blk_fail_request(struct vhost_blk_req *req, blk_status_t error,
 			    u8 status)
 {
 	if (req->error && (status == VIRTIO_BLK_S_IOERR ||
-			   status == VIRTIO_BLK_S_UNSUPP))
+			   status == VIRTIO_BLK_S_UNSUPP) &&
+	    (!req->disk->zone_sectors || vhost_blk_can_repeat(req)))
 		req->device_errno = -blk_status_to_errno(error);
 	return vhost_blk_end_request(req, status);
 }

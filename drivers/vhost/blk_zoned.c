@@ -510,7 +510,8 @@ bool vhost_blk_end_report(struct vhost_blk_req *req)
 	    zoned->zone.type == BLK_ZONE_TYPE_CONVENTIONAL)
 		return vhost_blk_next_zone(req);
 	if (req->cmd.type != VHOST_BLK_STAT_ZONE_REPORT)
-		return vhost_blk_fail_request(req, BLK_STS_IOERR,
+		return vhost_blk_fail_request(req,
+					      (__force blk_status_t)req->error,
 					      zoned->error ? VIRTIO_BLK_S_IOERR :
 					      vhost_blk_explain(req));
 
@@ -527,13 +528,37 @@ bool vhost_blk_end_report(struct vhost_blk_req *req)
 static bool vhost_blk_can_explain(const struct vhost_blk_req *req,
 				  blk_status_t error)
 {
-	if (error != BLK_STS_IOERR || req->flushing ||
+	if (vhost_blk_status(error) != VIRTIO_BLK_S_IOERR || req->flushing ||
 	    READ_ONCE(req->bvq->blk->closing))
 		return false;
 	return (req->cmd.type == VHOST_BLK_STAT_READ ||
 		req->cmd.type == VHOST_BLK_STAT_WRITE ||
 		req->cmd.type == VHOST_BLK_STAT_ZONE_APPEND) &&
 	       bdev_zone_is_seq(req->disk->bdev, req->cmd.sector);
+}
+
+/**
+ * vhost_blk_can_repeat - could a request be carried out once more, as a whole?
+ * @req: a request that a zoned device failed
+ *
+ * What has moved a write pointer cannot, even if it was done in part only. Where
+ * it is now is known of a zone that the device was asked for.
+ */
+bool vhost_blk_can_repeat(const struct vhost_blk_req *req)
+{
+	const struct vhost_blk_zoned *zoned = req->zoned;
+
+	switch (req->cmd.type) {
+	case VHOST_BLK_STAT_WRITE:
+		return !bdev_zone_is_seq(req->disk->bdev, req->cmd.sector) ||
+		       (zoned && !zoned->error &&
+			zoned->zone.wp == req->cmd.sector);
+	case VHOST_BLK_STAT_WRITE_ZEROES:
+	case VHOST_BLK_STAT_ZONE_APPEND:
+		return false;
+	default:
+		return true;
+	}
 }
 
 /**

@@ -256,9 +256,10 @@ struct vhost_blk_held {
  * the disk or in guest memory, may have been written; to carry it out again as a
  * whole is right. Not so for a VIRTIO_BLK_T_FLUSH: the block device may have lost
  * what the flush was to make stable, and another one may succeed nevertheless.
- * Treat it as one that has failed with @error. On a zoned device, the write
- * pointer may have moved: a VIRTIO_BLK_T_ZONE_APPEND goes where it is by then,
- * and a VIRTIO_BLK_T_OUT of which a part has been written fails for good.
+ * Treat it as one that has failed with @error. What may have moved the write
+ * pointer of a zone is not held: no VIRTIO_BLK_T_ZONE_APPEND, no
+ * VIRTIO_BLK_T_WRITE_ZEROES of a zoned device, and no VIRTIO_BLK_T_OUT to a
+ * sequential zone of which a part has been written. They get VIRTIO_BLK_S_IOERR.
  *
  * A held request is not in flight. It occupies one of those that the virtqueue
  * can have in flight, though: when all are held, the virtqueue takes no more.

@@ -1020,18 +1020,69 @@ TEST_F(zoned, counted_by_type)
 	EXPECT_EQ(REPORT_LEN(ZONES), st.bytes[VHOST_BLK_STAT_ZONE_REPORT]);
 }
 
+/* Starts again, with errors to be held, and returns the eventfd. */
+static int hold_errors(struct vdev *dev)
+{
+	struct vhost_blk_backend be = dev->backend;
+
+	be.flags = VHOST_BLK_BACKEND_HOLD_ERRORS;
+	be.held_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!vdev_stop(dev) || vdev_set_backend(dev, &be))
+		return -1;
+	return be.held_fd;
+}
+
+/*
+ * A write of which one window is in the zone cannot be carried out again, nor an
+ * append, nor zeroes.
+ */
+TEST_F(zoned, errors_that_cannot_be_held)
+{
+	struct bench_opts opts = {
+		.backend = {
+			.zoned = true, .size_mb = 32, .zone_mb = 4,
+			.conventional = 1,
+		},
+		ZONED_DRIVER,
+	};
+	struct virtio_blk_discard_write_zeroes range = {
+		.sector = 3 * 8192, .num_sectors = 8,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	struct gbuf large, buf;
+	int held_fd;
+
+	AGAIN(&opts, return);
+	large = guest_alloc_in(&dev->mem, GUEST_ADJ, 2 << 20, 0);
+	buf = guest_alloc(&dev->mem, sizeof(range));
+	memcpy(buf.p, &range, sizeof(range));
+	held_fd = hold_errors(dev);
+	ASSERT_GE(held_fd, 0);
+	/* Zones of 8192 sectors; bad ones in the second MiB of one. */
+	ASSERT_TRUE(backend_bad(&self->b.be, 8192 + 3000, 8192 + 3000, true));
+	ASSERT_TRUE(backend_bad(&self->b.be, 2 * 8192, 2 * 8192, true));
+	ASSERT_TRUE(backend_bad(&self->b.be, 3 * 8192, 3 * 8192, true));
+	backend_allow(&self->b.be, 8192, 4096);
+	EXPECT_EQ(IOERR, zone_write(self->vq, 8192, large));
+	EXPECT_EQ(IOERR, APPEND(2 * 8192, 4096));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_WRITE_ZEROES, 0, buf));
+	EXPECT_FALSE(event_pending(held_fd));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(0, st.held);
+	ASSERT_TRUE(backend_bad(&self->b.be, 8192, 4 * 8192, false));
+	close(held_fd);
+}
+
 /* What is wrong with the zone is for the driver; what with the disk is held. */
 TEST_F(zoned, errors_that_are_held)
 {
-	struct vhost_blk_backend be = self->b.dev.backend;
 	struct vdev *dev = &self->b.dev;
 	struct vhost_blk_stats st;
-	int held_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int held_fd;
 
-	ASSERT_TRUE(vdev_stop(dev));
-	be.flags = VHOST_BLK_BACKEND_HOLD_ERRORS;
-	be.held_fd = held_fd;
-	ASSERT_EQ(0, vdev_set_backend(dev, &be));
+	held_fd = hold_errors(dev);
+	ASSERT_GE(held_fd, 0);
 	EXPECT_EQ(UNALIGNED, WRITE(zone_start(3) + 8, 4096));
 	EXPECT_EQ(INVALID, OP(CLOSE, 3));
 	EXPECT_FALSE(event_pending(held_fd));
