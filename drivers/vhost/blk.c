@@ -77,7 +77,8 @@ static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 	unsigned int i, nr = 0;
 
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
-		nr += READ_ONCE(blk->queues[i].in_flight[gen]);
+		/* Pairs with vhost_blk_retire(). */
+		nr += smp_load_acquire(&blk->queues[i].in_flight[gen]);
 	return nr;
 }
 
@@ -156,7 +157,8 @@ static void vhost_blk_stop_queues(struct vhost_blk *blk)
 /* Nothing is in flight, for good if the queues are stopped. */
 static bool vhost_blk_is_quiet(struct vhost_blk *blk)
 {
-	return !atomic_read(&blk->active) ||
+	/* Pairs with atomic_dec_and_test() in vhost_blk_check_drained(). */
+	return !atomic_read_acquire(&blk->active) ||
 	       !(vhost_blk_in_generation(blk, 0) +
 		 vhost_blk_in_generation(blk, 1));
 }

@@ -119,7 +119,12 @@ static void vhost_blk_retire(struct vhost_blk_vq *bvq, const unsigned int nr[2])
 	for (i = 0; i < 2; i++) {
 		if (!nr[i])
 			continue;
-		WRITE_ONCE(bvq->in_flight[i], bvq->in_flight[i] - nr[i]);
+		/*
+		 * Pairs with vhost_blk_in_generation(): who sees that nothing is
+		 * in flight sees all that was written to the guest's memory and
+		 * to the log before.
+		 */
+		smp_store_release(&bvq->in_flight[i], bvq->in_flight[i] - nr[i]);
 		if (!bvq->in_flight[i])
 			vhost_blk_check_drained(bvq);
 	}
