@@ -573,9 +573,11 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 	}
 	/*
 	 * Zeroes that have to be written take as long as any other data, and a
-	 * device may say only when it is asked that it cannot zero.
+	 * device may say only when it is asked that it cannot zero. A driver asks
+	 * for just so many: whole blocks, however large the VMM has them.
 	 */
-	config->max_write_zeroes_sectors = cpu_to_le32(VHOST_BLK_MAX_SECTORS);
+	config->max_write_zeroes_sectors =
+		cpu_to_le32(round_down(VHOST_BLK_MAX_SECTORS, PAGE_SECTORS));
 	config->max_write_zeroes_seg = cpu_to_le32(VHOST_BLK_MAX_RANGES);
 	config->write_zeroes_may_unmap = !!bdev_write_zeroes_sectors(bdev);
 	if (bdev_max_secure_erase_sectors(bdev)) {

@@ -212,6 +212,21 @@ TEST_F(control, f72_disk_without_sectors)
 	close(fd);
 }
 
+/* Linux zeroes so much at a time, whatever its block is. */
+TEST_F(control, most_zeroes_are_whole_blocks)
+{
+	struct vhost_blk_probe probe = {
+		.size = sizeof(probe), .fd = self->b.be.fd,
+	};
+	struct virtio_blk_config config;
+
+	ASSERT_EQ(0, vdev_ioctl(&self->b.dev, VHOST_BLK_PROBE_BACKEND, &probe));
+	memcpy(&config, probe.config, sizeof(config));
+	EXPECT_EQ(0, config.max_write_zeroes_sectors % (GUEST_PAGE / 512));
+	EXPECT_LT(VHOST_BLK_MAX_SECTORS - GUEST_PAGE / 512,
+		  config.max_write_zeroes_sectors);
+}
+
 /* Whether SET_BACKEND refuses @be with -EINVAL and nothing is started. */
 static bool invalid(struct vdev *dev, const struct vhost_blk_backend *be)
 {
