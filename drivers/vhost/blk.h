@@ -155,6 +155,7 @@ struct vhost_blk_req {
 	bool polled;			/* on vhost_blk_vq.polled */
 	bool reporting;			/* asks what state zones are in */
 	bool each_zone;			/* resets all, one by one */
+	bool refused;			/* the disk became read-only */
 	bool log_on;
 	u32 log_num;
 	unsigned int range;		/* of @ranges, which one is under way */

@@ -795,6 +795,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	req->flushing = false;
 	req->reporting = false;
 	req->each_zone = false;
+	req->refused = false;
 
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_READ:
@@ -904,6 +905,11 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 		req->window = 0;
 		return vhost_blk_end_request(req, VIRTIO_BLK_S_OK);
 	}
+	if (unlikely(req->refused)) {
+		vhost_blk_unmark_polled(req, BLK_STS_AGAIN);
+		vhost_blk_free_bios(req);
+		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
+	}
 	if (vhost_blk_unmark_polled(req, error)) {
 		if (vhost_blk_may_continue(req))
 			return vhost_blk_build_again(req);
@@ -975,6 +981,18 @@ bool vhost_blk_adjoins(const struct vhost_blk_req *req,
 	       next->cmd.sector;
 }
 
+/*
+ * The disk may have become read-only since the request was checked: that is once
+ * for all that were taken together, and each of them may sleep when it is
+ * submitted. The block layer would only warn. What passes here may still reach
+ * the device, as any write that is in flight then.
+ */
+static bool vhost_blk_is_refused(const struct vhost_blk_req *req)
+{
+	return !vhost_blk_is_read(req) && !req->flushing &&
+	       bdev_read_only(req->disk->bdev);
+}
+
 /**
  * vhost_blk_submit_request - hand the bios of a request to the block layer
  * @req: a request that vhost_blk_start_request() or _continue_request() built
@@ -989,6 +1007,13 @@ void vhost_blk_submit_request(struct vhost_blk_req *req, bool alone)
 
 	if (unlikely(req->reporting)) {
 		vhost_blk_queue_report(req);
+		return;
+	}
+	if (unlikely(vhost_blk_is_refused(req))) {
+		req->refused = true;
+		req->error = (__force int)BLK_STS_IOERR;
+		atomic_set(&req->pending, 0);
+		vhost_blk_request_done(req);
 		return;
 	}
 	trace_vhost_blk_submit(req);

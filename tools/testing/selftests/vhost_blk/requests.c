@@ -7,6 +7,7 @@
 
 #include "bench.h"
 #include "harness.h"
+#include "stall.h"
 
 #define OK	VIRTIO_BLK_S_OK
 #define IOERR	VIRTIO_BLK_S_IOERR
@@ -319,6 +320,39 @@ TEST_F(requests, d52_disk_becomes_read_only)
 	EXPECT_TRUE(refuses_writes(&self->b, 1));
 	ASSERT_TRUE(backend_set_readonly(&self->b.be, 0));
 	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_OUT, 0, self->data));
+}
+
+/*
+ * Between the check of a request and its bios: the worker stands still at the next
+ * one, with which it is to be submitted.
+ */
+TEST_F(requests, d52_disk_becomes_read_only_before_the_bio)
+{
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[2];
+	struct stall stall;
+	unsigned int i;
+
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 8192, 1));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_OUT, 8 * i,
+				 guest_alloc(&dev->mem, 4096));
+		blk_req_queue(self->vq, &req[i]);
+	}
+	if (!stall_begin(&stall, req[1].hdr.p))
+		SKIP(return, "needs CONFIG_USERFAULTFD with shmem");
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(stall_wait(&stall));
+	ASSERT_TRUE(backend_set_readonly(&self->b.be, 1));
+	ASSERT_TRUE(stall_end(&stall));
+	ASSERT_TRUE(blk_reap(self->vq, req, ARRAY_SIZE(req)));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		EXPECT_EQ(IOERR, *req[i].status.p)
+			TH_LOG("request %u", i);
+	}
+	EXPECT_TRUE(backend_matches(&self->b.be, 0, 8192, 1));
+	ASSERT_TRUE(backend_set_readonly(&self->b.be, 0));
 }
 
 /*
