@@ -35,7 +35,7 @@ void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes)
 
 /**
  * vhost_blk_copy_from_guest - copy bytes out of guest memory
- * @cur: where from; advanced by what was copied
+ * @cur: where from; advanced if all was copied, and else not
  * @to: where to
  * @bytes: how many, at most @cur->left
  *
@@ -44,16 +44,19 @@ void vhost_blk_cursor_skip(struct vhost_blk_cursor *cur, size_t bytes)
 bool vhost_blk_copy_from_guest(struct vhost_blk_cursor *cur, void *to,
 			       size_t bytes)
 {
+	struct vhost_blk_cursor at = *cur;
+
 	while (bytes) {
 		void __user *addr;
-		size_t len = min(vhost_blk_cursor_peek(cur, &addr), bytes);
+		size_t len = min(vhost_blk_cursor_peek(&at, &addr), bytes);
 
 		if (!len || copy_from_user(to, addr, len))
 			return false;
-		vhost_blk_cursor_advance(cur, len);
+		vhost_blk_cursor_advance(&at, len);
 		to += len;
 		bytes -= len;
 	}
+	*cur = at;
 	return true;
 }
 
