@@ -42,8 +42,9 @@
 	(1ULL << VHOST_F_LOG_ALL) |					\
 	/* vhost_blk_find_ring(), vhost_blk_write_iter() */		\
 	(1ULL << VIRTIO_F_ACCESS_PLATFORM) |				\
-	/* vhost_blk_limits(), vhost_blk_range_ok() */			\
+	/* vhost_blk_open_disk(): as VHOST_BLK_BACKEND_READ_ONLY */	\
 	(1ULL << VIRTIO_BLK_F_RO) |					\
+	/* vhost_blk_limits(), vhost_blk_range_ok() */			\
 	(1ULL << VIRTIO_BLK_F_BLK_SIZE) |				\
 	(1ULL << VIRTIO_BLK_F_DISCARD) |				\
 	(1ULL << VIRTIO_BLK_F_WRITE_ZEROES) |				\
@@ -447,7 +448,8 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 	disk->polls = vhost_blk_device_polls(bdev);
 	disk->capacity = backend->capacity;
 	disk->flags = backend->flags;
-	if (!(disk->file->f_mode & FMODE_WRITE))
+	if (!(disk->file->f_mode & FMODE_WRITE) ||
+	    vhost_blk_acked(blk, VIRTIO_BLK_F_RO))
 		disk->flags |= VHOST_BLK_BACKEND_READ_ONLY;
 	disk->block_size = backend->logical_block_size;
 	disk->max_discard_sectors = backend->max_discard_sectors;

@@ -125,6 +125,7 @@ struct vhost_blk_backend {
 /*
  * Refuse every request that would change the disk with VIRTIO_BLK_S_IOERR. Set
  * it whenever VIRTIO_BLK_F_RO is offered, whether the driver acked it or not.
+ * Implied when it was acked.
  */
 #define VHOST_BLK_BACKEND_READ_ONLY		(1U << 0)
 

@@ -289,6 +289,19 @@ TEST_F(requests, d52_read_only_by_flag_with_f_ro_acked)
 	EXPECT_TRUE(refuses_writes(&self->b, 1));
 }
 
+/* The VMM has forgotten the flag, but the driver has not asked for more. */
+TEST_F(requests, d52_read_only_by_f_ro_alone)
+{
+	struct bench_opts opts = {
+		.dev.features_on = BIT64(VIRTIO_BLK_F_RO), .stopped = true,
+	};
+
+	AGAIN(&opts, return);
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 4096, 1));
+	ASSERT_TRUE(vdev_start(&self->b.dev, self->b.be.fd, 0));
+	EXPECT_TRUE(refuses_writes(&self->b, 1));
+}
+
 TEST_F(requests, d52_read_only_by_the_fd)
 {
 	struct bench_opts opts = { .stopped = true };
