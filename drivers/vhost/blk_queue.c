@@ -56,6 +56,9 @@ static void vhost_blk_fail_queue(struct vhost_blk_vq *bvq)
 {
 	lockdep_assert_held(&bvq->vq.mutex);
 
+	/* Once until the next start, whatever else goes wrong. */
+	if (bvq->failed)
+		return;
 	bvq->failed = true;
 	vhost_blk_count(&bvq->counters.ring_errors, 1);
 	trace_vhost_blk_queue_stop(bvq, VHOST_BLK_STOP_ERROR);

@@ -378,7 +378,8 @@ enum vhost_blk_stat {
  * @signals: Returned: batches of used buffers the driver was notified of, as
  *	far as it asked to be.
  * @in_flight: Returned: requests taken from the ring and not completed yet.
- * @ring_errors: Returned: how often the virtqueue failed as a whole.
+ * @ring_errors: Returned: how often the virtqueue failed as a whole, once for
+ *	each start at most.
  * @polls: Returned: how often the worker looked for work for a while before it
  *	slept, see VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
  * @polled: Returned: requests the device completed without an interrupt.

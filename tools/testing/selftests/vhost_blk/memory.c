@@ -316,6 +316,38 @@ TEST_F(memory, e64_status_unmapped_in_flight)
 	EXPECT_TRUE(vdev_stop(dev));
 }
 
+/* The queue fails once, not with each request that is left. */
+TEST_F(memory, e64_many_statuses_unmapped_in_flight)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	struct blk_req req[8];
+	unsigned int i;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(map_extra(dev, anonymous(GUEST_PAGE,
+					     PROT_READ | PROT_WRITE),
+			      GUEST_PAGE));
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 16 * i,
+				 guest_alloc(&dev->mem, 4096));
+		req[i].status = extra(dev, i, 1);
+		blk_req_queue(self->vq, &req[i]);
+	}
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, ARRAY_SIZE(req)));
+	munmap(dev->mem.region[GUEST_EXTRA].hva, GUEST_PAGE);
+	ASSERT_TRUE(backend_release(&self->b.be));
+
+	EXPECT_TRUE(vdev_wait_in_flight(dev, 0));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(1, st.ring_errors);
+	EXPECT_TRUE(vdev_stop(dev));
+}
+
 TEST_F(memory, e65_used_ring_not_writable)
 {
 	struct vdev *dev = &self->b.dev;
