@@ -29,6 +29,7 @@
 #include <linux/llist.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
+#include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -69,7 +70,7 @@
  * request that can be done piece by piece then gets one page at a time, so that
  * it goes on; on a zoned device, where some cannot, the queue takes no other.
  */
-#define VHOST_BLK_BOUNCE_PAGES	1024U
+#define VHOST_BLK_BOUNCE_PAGES	((unsigned int)(SZ_4M / PAGE_SIZE))
 
 /* Memory of the guest's size and choice: charged, and not worth a warning. */
 #define VHOST_BLK_GFP		(GFP_KERNEL_ACCOUNT | __GFP_NOWARN)

@@ -27,6 +27,9 @@
 /* Pieces of guest memory that the sector of an append may lie in: its bytes. */
 #define VHOST_BLK_SECTOR_PIECES	sizeof(__le64)
 
+/* Bytes that one append may have, since all of them are pinned at a time. */
+#define VHOST_BLK_MAX_APPEND	SZ_1M
+
 /* Until a device mapper device that is suspended is asked again. */
 #define VHOST_BLK_REPORT_RETRY_MS	10
 
@@ -67,8 +70,9 @@ static u32 vhost_blk_max_segments(struct block_device *bdev)
 u32 vhost_blk_max_append(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
-	u32 sectors = min_t(u32, bdev_max_zone_append_sectors(bdev),
-			    vhost_blk_max_segments(bdev) * PAGE_SECTORS);
+	u32 sectors = min3((u32)bdev_max_zone_append_sectors(bdev),
+			   (u32)(vhost_blk_max_segments(bdev) * PAGE_SECTORS),
+			   (u32)VHOST_BLK_MAX_APPEND >> SECTOR_SHIFT);
 
 	if (queue_max_segment_size(q) < PAGE_SIZE)
 		return 0;
