@@ -66,6 +66,12 @@
 	VHOST_BLK_BACKEND_NO_UNMAP |					\
 	VHOST_BLK_BACKEND_HOLD_ERRORS)
 
+/*
+ * Where two memory regions may meet: vhost takes 64 of them by default. A buffer
+ * there is two pieces.
+ */
+#define VHOST_BLK_MAX_SEAMS	63
+
 /* Where in the configuration the zoned characteristics are: at its end. */
 #define VHOST_BLK_ZONED_OFFSET						\
 	offsetofend(struct virtio_blk_config, secure_erase_sector_alignment)
@@ -558,7 +564,8 @@ static void vhost_blk_fill_config(struct block_device *bdev,
 	u32 granularity = max(bdev_discard_granularity(bdev), block_size);
 
 	config->capacity = cpu_to_le64(bdev_nr_sectors(bdev));
-	config->seg_max = cpu_to_le32(VHOST_BLK_MAX_SEGMENTS);
+	config->seg_max = cpu_to_le32(VHOST_BLK_MAX_SEGMENTS -
+				      VHOST_BLK_MAX_SEAMS);
 	config->blk_size = cpu_to_le32(block_size);
 	config->physical_block_exp = ilog2(max(physical, 1U));
 	config->min_io_size = cpu_to_le16(min_t(u32, U16_MAX,

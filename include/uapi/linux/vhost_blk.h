@@ -60,8 +60,12 @@
 #define VHOST_BLK_MAX_SECTORS		4194303
 
 /*
- * The most descriptors with data that a request may have besides the one of
- * its header and the one of its status: advertise no higher seg_max.
+ * The most pieces of data that a request may have besides its header and its
+ * status: advertise no higher seg_max. A descriptor is one piece, but one more for
+ * each memory region, or with VIRTIO_F_ACCESS_PLATFORM each translation, that it
+ * goes on in. A virtqueue fails at a request with more. So advertise less by as many
+ * as there are places where two regions meet; VHOST_BLK_PROBE_BACKEND does, for the
+ * 64 regions that vhost takes.
  */
 #define VHOST_BLK_MAX_SEGMENTS		1022
 

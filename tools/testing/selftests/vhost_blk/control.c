@@ -213,7 +213,7 @@ TEST_F(control, f72_disk_without_sectors)
 }
 
 /* Linux zeroes so much at a time, whatever its block is. */
-TEST_F(control, most_zeroes_are_whole_blocks)
+TEST_F(control, probe_returns_what_is_always_taken)
 {
 	struct vhost_blk_probe probe = {
 		.size = sizeof(probe), .fd = self->b.be.fd,
@@ -222,6 +222,8 @@ TEST_F(control, most_zeroes_are_whole_blocks)
 
 	ASSERT_EQ(0, vdev_ioctl(&self->b.dev, VHOST_BLK_PROBE_BACKEND, &probe));
 	memcpy(&config, probe.config, sizeof(config));
+	/* And has buffers that lie in two of 64 memory regions. */
+	EXPECT_EQ(VHOST_BLK_MAX_SEGMENTS - 63, config.seg_max);
 	EXPECT_EQ(0, config.max_write_zeroes_sectors % (GUEST_PAGE / 512));
 	EXPECT_LT(VHOST_BLK_MAX_SECTORS - GUEST_PAGE / 512,
 		  config.max_write_zeroes_sectors);
