@@ -7,6 +7,7 @@
  * the order in which things start and stop. Nothing here looks at a ring.
  */
 #include <linux/blkdev.h>
+#include <linux/build_bug.h>
 #include <linux/compat.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
@@ -78,6 +79,14 @@
 
 /* What VHOST_GET_BACKEND_FEATURES offers. All is done in vhost.c. */
 #define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
+
+/* They are a part of the numbers of the ioctls, the same on all architectures. */
+static_assert(sizeof(struct vhost_blk_backend) == 112);
+static_assert(sizeof(struct vhost_blk_held_request) == 8);
+static_assert(sizeof(struct vhost_blk_held) == 56);
+static_assert(sizeof(struct vhost_blk_probe) == 320);
+static_assert(sizeof(struct vhost_blk_serial) == 40);
+static_assert(sizeof(struct vhost_blk_stats) == 904);
 
 static unsigned int vhost_blk_in_generation(struct vhost_blk *blk, u8 gen)
 {
