@@ -202,21 +202,18 @@ static unsigned int vhost_blk_page_run(struct page **pages, unsigned int nr)
 }
 
 /*
- * A pin of a small page is 1024 references, and a driver may name one page as
- * often as it likes in as many requests as it has rings for. Well before the
+ * A pin of a small page is 1024 references, one of a page in a large folio is one
+ * of that. A driver may name one page as often as it likes in as many requests as
+ * it has rings for, and be one of many whose memory is the same. Well before the
  * count runs over there is no more to be had; pin_user_pages() would warn.
  */
 static bool vhost_blk_pinned_too_often(struct page **pages, int nr)
 {
 	int i;
 
-	for (i = 0; i < nr; i++) {
-		struct folio *folio = page_folio(pages[i]);
-
-		if (!folio_test_large(folio) &&
-		    folio_ref_count(folio) > INT_MAX / 2)
+	for (i = 0; i < nr; i++)
+		if (folio_ref_count(page_folio(pages[i])) > INT_MAX / 2)
 			return true;
-	}
 	return false;
 }
 
