@@ -805,12 +805,14 @@ static void vhost_blk_handle_orphans(struct work_struct *work)
 						orphan_work);
 	struct vhost_blk_req *req, *next;
 	unsigned int nr[2] = {};
+	u64 now = ktime_get_ns();
 
 	mutex_lock(&bvq->vq.mutex);
 	vhost_blk_poll_device(bvq);
 	for (req = vhost_blk_take_done(bvq); req; req = next) {
 		next = req->next;
 		vhost_blk_abandon_request(req);
+		vhost_blk_count_req(bvq, &req->cmd, now - req->start);
 		nr[req->generation]++;
 		vhost_blk_put_req(req);
 	}

@@ -367,7 +367,8 @@ enum vhost_blk_stat {
  * @requests: Returned: requests completed with VIRTIO_BLK_S_OK, by type.
  * @bytes: Returned: bytes of these requests, by type: data read or written,
  *	or the size of the range.
- * @failed: Returned: requests completed with any other status, by type.
+ * @failed: Returned: requests completed with any other status, by type, and those
+ *	that a worker which was killed has left.
  * @time_ns: Returned: nanoseconds that all these requests took in sum, by type,
  *	from being taken off the ring to being put into the used ring. Requests
  *	that are taken or completed together share one reading of the clock, and
