@@ -751,34 +751,46 @@ static void vhost_blk_add_stats(struct vhost_blk_stats *stats,
 	stats->in_flight += vhost_blk_in_flight(bvq);
 }
 
-static long vhost_blk_get_stats(struct vhost_blk *blk,
-				struct vhost_blk_stats __user *argp)
+static int vhost_blk_fill_stats(struct vhost_blk *blk,
+				struct vhost_blk_stats *stats)
 {
-	struct vhost_blk_stats stats;
+	u32 queue = stats->queue;
 	unsigned int i;
-	u32 queue;
 
-	if (copy_from_user(&stats, argp, sizeof(stats)))
-		return -EFAULT;
-	if (stats.size != sizeof(stats) ||
-	    memchr_inv(stats.reserved, 0, sizeof(stats.reserved)))
+	if (stats->size != sizeof(*stats) ||
+	    memchr_inv(stats->reserved, 0, sizeof(stats->reserved)))
 		return -EINVAL;
 
-	queue = stats.queue;
-	stats = (struct vhost_blk_stats) {
-		.size = sizeof(stats),
-		.queue = queue,
-	};
+	memset(stats, 0, sizeof(*stats));
+	stats->size = sizeof(*stats);
+	stats->queue = queue;
 	if (queue == VHOST_BLK_STATS_ALL) {
 		for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
-			vhost_blk_add_stats(&stats, &blk->queues[i]);
+			vhost_blk_add_stats(stats, &blk->queues[i]);
 	} else if (queue < VHOST_BLK_MAX_QUEUES) {
 		i = array_index_nospec(queue, VHOST_BLK_MAX_QUEUES);
-		vhost_blk_add_stats(&stats, &blk->queues[i]);
+		vhost_blk_add_stats(stats, &blk->queues[i]);
 	} else {
 		return -ENOBUFS;
 	}
-	return copy_to_user(argp, &stats, sizeof(stats)) ? -EFAULT : 0;
+	return 0;
+}
+
+static long vhost_blk_get_stats(struct vhost_blk *blk,
+				struct vhost_blk_stats __user *argp)
+{
+	struct vhost_blk_stats *stats;
+	int r;
+
+	/* Too large for the stack. */
+	stats = memdup_user(argp, sizeof(*stats));
+	if (IS_ERR(stats))
+		return PTR_ERR(stats);
+	r = vhost_blk_fill_stats(blk, stats);
+	if (!r && copy_to_user(argp, stats, sizeof(*stats)))
+		r = -EFAULT;
+	kfree(stats);
+	return r;
 }
 
 static long vhost_blk_get_features(u64 __user *argp)
@@ -1134,8 +1146,10 @@ static void vhost_blk_show_latency(struct seq_file *m, unsigned int nr,
 	seq_putc(m, '\n');
 }
 
+/* @stats: memory for what is shown, which is too large for the stack. */
 static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
-				 const struct vhost_blk_vq *bvq)
+				 const struct vhost_blk_vq *bvq,
+				 struct vhost_blk_stats *stats)
 {
 	static const char * const names[] = {
 		[VHOST_BLK_STAT_READ] = "read",
@@ -1150,28 +1164,29 @@ static void vhost_blk_show_queue(struct seq_file *m, unsigned int nr,
 		[VHOST_BLK_STAT_ZONE_MANAGE] = "zone-manage",
 		[VHOST_BLK_STAT_OTHER] = "other",
 	};
-	struct vhost_blk_stats stats = {};
 	unsigned int i;
 
-	vhost_blk_add_stats(&stats, bvq);
-	if (!stats.kicks && !stats.signals)
+	memset(stats, 0, sizeof(*stats));
+	vhost_blk_add_stats(stats, bvq);
+	if (!stats->kicks && !stats->signals)
 		return;
 
 	seq_printf(m, "queue-%u:\tin-flight %llu kicks %llu signals %llu polls %llu polled %llu held %llu reclaimed %llu ring-errors %llu\n",
-		   nr, stats.in_flight, stats.kicks, stats.signals,
-		   stats.polls, stats.polled, stats.held, stats.reclaimed,
-		   stats.ring_errors);
+		   nr, stats->in_flight, stats->kicks, stats->signals,
+		   stats->polls, stats->polled, stats->held, stats->reclaimed,
+		   stats->ring_errors);
 	for (i = 0; i < VHOST_BLK_NR_STATS; i++)
-		if (stats.requests[i] || stats.failed[i])
+		if (stats->requests[i] || stats->failed[i])
 			seq_printf(m, "queue-%u-%s:\trequests %llu bytes %llu failed %llu\n",
-				   nr, names[i], stats.requests[i],
-				   stats.bytes[i], stats.failed[i]);
-	vhost_blk_show_latency(m, nr, stats.latency);
+				   nr, names[i], stats->requests[i],
+				   stats->bytes[i], stats->failed[i]);
+	vhost_blk_show_latency(m, nr, stats->latency);
 }
 
 static void vhost_blk_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct vhost_blk *blk = file->private_data;
+	struct vhost_blk_stats *stats;
 	char name[BDEVNAME_SIZE];
 	const char *state;
 	unsigned int i;
@@ -1190,8 +1205,12 @@ static void vhost_blk_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "vhost-blk-backend:\t%s\n", name[0] ? name : "none");
 	seq_printf(m, "vhost-blk-features:\t0x%llx\n",
 		   (u64)READ_ONCE(blk->queues[0].vq.acked_features));
+	stats = kzalloc_obj(*stats, GFP_KERNEL);
+	if (!stats)
+		return;
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
-		vhost_blk_show_queue(m, i, &blk->queues[i]);
+		vhost_blk_show_queue(m, i, &blk->queues[i], stats);
+	kfree(stats);
 }
 
 static const struct file_operations vhost_blk_fops = {

@@ -189,7 +189,11 @@ struct vhost_blk_held_entry {
 	struct vhost_blk_held_request request;
 };
 
-/* Written under the virtqueue mutex, read without. */
+/*
+ * Written under the virtqueue mutex, read without: a worker may hold that for as
+ * long as the guest's memory takes to be there. On 32 bits, a reader may find the
+ * halves of two values.
+ */
 struct vhost_blk_counters {
 	u64 requests[VHOST_BLK_NR_STATS];
 	u64 bytes[VHOST_BLK_NR_STATS];

@@ -413,8 +413,9 @@ struct vhost_blk_stats {
 
 /*
  * Reads the counters, which run from open() on and are never reset. A request
- * whose used buffer the driver has seen is counted as completed or failed. Fails
- * with -ENOBUFS if there is no such virtqueue.
+ * whose used buffer the driver has seen is counted as completed or failed. It waits
+ * for no request; on a 32-bit kernel a counter that goes on meanwhile may for once be
+ * wrong by 2^32. Fails with -ENOBUFS if there is no such virtqueue, and -ENOMEM.
  */
 #define VHOST_BLK_GET_STATS	_IOWR(VHOST_VIRTIO, 0x55, struct vhost_blk_stats)
 
