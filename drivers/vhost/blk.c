@@ -216,7 +216,9 @@ static void vhost_blk_release_disk(struct vhost_blk *blk)
 	/*
 	 * The last vhost_blk_request_done() may still be on its way out, with a
 	 * worker or a queue in its hands. From here on vhost.c may do with them
-	 * as if no work of ours could be queued.
+	 * as if no work of ours could be queued. Expedited: a VMM stops often, with
+	 * the guest's requests waiting for it, and a grace period takes tens of
+	 * milliseconds.
 	 */
 	synchronize_rcu_expedited();
 	vhost_dev_flush(&blk->dev);
@@ -1236,7 +1238,9 @@ static int __init vhost_blk_init(void)
 {
 	int r;
 
-	vhost_blk_workqueue = alloc_workqueue("vhost_blk", WQ_UNBOUND, 0);
+	/* Memory may come free by what completes here. */
+	vhost_blk_workqueue = alloc_workqueue("vhost_blk",
+					      WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!vhost_blk_workqueue)
 		return -ENOMEM;
 	/* Apart: what it waits for must not delay what a killed worker left. */
