@@ -139,6 +139,7 @@ static void vhost_blk_add_counts(VHostBlk *s)
     for (i = 0; i < ARRAY_SIZE(map); i++) {
         now.ops[map[i].to] += stats.requests[map[i].from];
         now.bytes[map[i].to] += stats.bytes[map[i].from];
+        now.time_ns[map[i].to] += stats.time_ns[map[i].from];
         /* What the disk fails does not count: it comes back to QEMU */
         now.invalid[map[i].to] += stats.failed[map[i].from];
     }
@@ -146,9 +147,20 @@ static void vhost_blk_add_counts(VHostBlk *s)
         block_acct_add_external(blk_get_stats(s->parent_obj.blk), i,
                                 now.ops[i] - s->counted.ops[i],
                                 now.bytes[i] - s->counted.bytes[i],
+                                now.time_ns[i] - s->counted.time_ns[i],
                                 now.invalid[i] - s->counted.invalid[i]);
     }
     s->counted = now;
+}
+
+/* In the other states, all that the kernel has counted has been added. */
+static void vhost_blk_update_stats(VirtIOBlock *vblk)
+{
+    VHostBlk *s = VHOST_BLK(vblk);
+
+    if (s->state == VHOST_BLK_KERNEL || s->state == VHOST_BLK_STOPPING) {
+        vhost_blk_add_counts(s);
+    }
 }
 
 /*
@@ -1603,6 +1615,7 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     vbk->drained_begin = vhost_blk_drained_begin;
     vbk->drained_poll = vhost_blk_drained_poll;
     vbk->drained_end = vhost_blk_drained_end;
+    vbk->update_stats = vhost_blk_update_stats;
 }
 
 static const TypeInfo vhost_blk_info = {

@@ -1034,70 +1034,6 @@ static void wait_job(Guest *g, const char *id, const char *status)
     }
 }
 
-/* A write that QEMU sees at once has not gone to the kernel */
-static void assert_served_by_qemu(Guest *g)
-{
-    int64_t before = blockstat(g, "wr_operations");
-
-    write_block(g, 1000, 1);
-    g_assert_cmpint(blockstat(g, "wr_operations"), ==, before + 1);
-}
-
-static void assert_served_by_kernel(Guest *g)
-{
-    int64_t before = blockstat(g, "wr_operations");
-
-    write_block(g, 1000, 1);
-    g_assert_cmpint(blockstat(g, "wr_operations"), ==, before);
-    wait_data_path(g, "kernel");
-}
-
-/* ---- tests: the kernel serves ---- */
-
-static void test_serve(const char *device, int queues)
-{
-    Disk *disk = disk_new();
-    Guest *g = guest_boot_kernel(disk, queues, device);
-    int i;
-
-    /* What was counted before is firmware's or nobody's */
-    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 0);
-    for (i = 0; i < 3; i++) {
-        load_finish(load_start(g), disk);
-        flush(g);
-    }
-    assert_served_by_kernel(g);
-
-    /* The kernel's counters come back with the queues */
-    qmp(g, "stop");
-    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 3 * LOAD + 1);
-    g_assert_cmpint(blockstat(g, "wr_bytes"), ==, (3 * LOAD + 1) * BLOCK_SIZE);
-    g_assert_cmpint(blockstat(g, "rd_operations"), ==, 3 * LOAD);
-    g_assert_cmpint(blockstat(g, "flush_operations"), ==, 3);
-    qmp(g, "cont");
-    wait_data_path(g, "kernel");
-
-    g_autofree char *log = guest_warnings(g);
-    g_assert_cmpstr(log, ==, "");
-    guest_quit(g);
-    disk_free(disk);
-}
-
-static void test_modern(void)
-{
-    test_serve("", 1);
-}
-
-static void test_legacy(void)
-{
-    test_serve(",disable-modern=on,disable-legacy=off", 1);
-}
-
-static void test_multiqueue(void)
-{
-    test_serve(",workers=2", 4);
-}
-
 /* What the host finds at QEMU's files of the module */
 static char *kernel_info(Guest *g)
 {
@@ -1143,6 +1079,77 @@ static uint64_t kernel_count(Guest *g, const char *name)
     return count;
 }
 
+static uint64_t kernel_served(Guest *g)
+{
+    return kernel_count(g, "requests") + kernel_count(g, "failed") +
+           kernel_count(g, "held");
+}
+
+/* Whoever serves a write, QEMU counts it at once, and the other does not */
+static void assert_served_by(Guest *g, bool kernel)
+{
+    uint64_t served = kernel_served(g);
+    int64_t before = blockstat(g, "wr_operations");
+
+    write_block(g, 1000, 1);
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, before + 1);
+    g_assert_cmpint(kernel_served(g), ==, served + kernel);
+}
+
+static void assert_served_by_qemu(Guest *g)
+{
+    assert_served_by(g, false);
+}
+
+static void assert_served_by_kernel(Guest *g)
+{
+    assert_served_by(g, true);
+    wait_data_path(g, "kernel");
+}
+
+/* ---- tests: the kernel serves ---- */
+
+static void test_serve(const char *device, int queues)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, queues, device);
+    int i;
+
+    /* What was counted before is firmware's or nobody's */
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 0);
+    for (i = 0; i < 3; i++) {
+        load_finish(load_start(g), disk);
+        flush(g);
+    }
+    assert_served_by_kernel(g);
+
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, 3 * LOAD + 1);
+    g_assert_cmpint(blockstat(g, "rd_operations"), ==, 3 * LOAD);
+    qmp(g, "stop");
+    qmp(g, "cont");
+    wait_data_path(g, "kernel");
+
+    g_autofree char *log = guest_warnings(g);
+    g_assert_cmpstr(log, ==, "");
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_modern(void)
+{
+    test_serve("", 1);
+}
+
+static void test_legacy(void)
+{
+    test_serve(",disable-modern=on,disable-legacy=off", 1);
+}
+
+static void test_multiqueue(void)
+{
+    test_serve(",workers=2", 4);
+}
+
 static void wait_in_flight(Guest *g, uint64_t count)
 {
     gint64 end = g_get_monotonic_time() + TIMEOUT_US;
@@ -1151,6 +1158,90 @@ static void wait_in_flight(Guest *g, uint64_t count)
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(1000);
     }
+}
+
+/* What query-blockstats says, in the order of count_names */
+typedef struct Counts {
+    int64_t value[8];
+} Counts;
+
+static const char *const count_names[] = {
+    "rd_operations", "rd_bytes", "rd_total_time_ns",
+    "wr_operations", "wr_bytes", "wr_total_time_ns",
+    "flush_operations", "flush_total_time_ns",
+};
+
+static Counts counts_read(Guest *g)
+{
+    Counts counts;
+
+    QEMU_BUILD_BUG_ON(ARRAY_SIZE(count_names) != ARRAY_SIZE(counts.value));
+    for (int i = 0; i < ARRAY_SIZE(count_names); i++) {
+        counts.value[i] = blockstat(g, count_names[i]);
+    }
+    return counts;
+}
+
+static void counts_check(Guest *g, int64_t reads, int64_t writes,
+                         int64_t flushes)
+{
+    g_assert_cmpint(blockstat(g, "rd_operations"), ==, reads);
+    g_assert_cmpint(blockstat(g, "rd_bytes"), ==, reads * BLOCK_SIZE);
+    g_assert_cmpint(blockstat(g, "wr_operations"), ==, writes);
+    g_assert_cmpint(blockstat(g, "wr_bytes"), ==, writes * BLOCK_SIZE);
+    g_assert_cmpint(blockstat(g, "flush_operations"), ==, flushes);
+    /* The guest, the kernel and QEMU agree */
+    g_assert_cmpint(kernel_count(g, "requests"), ==, reads + writes + flushes);
+    g_assert_cmpint(kernel_count(g, "bytes"), ==,
+                    (reads + writes) * BLOCK_SIZE);
+}
+
+/* As long as requests are on their way, somebody asks for the statistics */
+static void counts_follow(Guest *g, int64_t writes)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    int64_t last = 0;
+
+    while (last < writes) {
+        int64_t now = blockstat(g, "wr_operations");
+
+        g_assert_cmpint(now, >=, last);
+        last = now;
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+/* They are right at any time; that the queues come back adds nothing */
+static void test_stats(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, MAX_QUEUES, ",workers=2");
+    Counts before, after;
+    int i;
+
+    counts_check(g, 0, 0, 0);
+    for (i = 1; i <= 3; i++) {
+        Load *load = load_start(g);
+
+        counts_follow(g, i * LOAD);
+        load_finish(load, disk);
+        flush(g);
+        counts_check(g, i * LOAD, i * LOAD, i);
+    }
+    wait_data_path(g, "kernel");
+
+    before = counts_read(g);
+    qmp(g, "stop");
+    after = counts_read(g);
+    for (i = 0; i < ARRAY_SIZE(count_names); i++) {
+        g_assert_cmpint(before.value[i], >, 0);
+        g_assert_cmpint(before.value[i], ==, after.value[i]);
+    }
+    qmp(g, "cont");
+    wait_data_path(g, "kernel");
+    counts_check(g, 3 * LOAD, 3 * LOAD, 3);
+    guest_quit(g);
+    disk_free(disk);
 }
 
 /* null_blk has queues for polling, which nothing but polling empties */
@@ -1237,7 +1328,6 @@ static void test_beyond_end(void)
                                sizeof(buf)), ==, VIRTIO_BLK_S_IOERR);
     assert_served_by_kernel(g);
     g_assert_cmpint(kernel_count(g, "held"), ==, 0);
-    qmp(g, "stop");
     g_assert_cmpint(blockstat(g, "invalid_wr_operations"), ==, 1);
     g_assert_cmpint(blockstat(g, "failed_wr_operations"), ==, 0);
     guest_quit(g);
@@ -2323,12 +2413,6 @@ typedef struct Watch {
     uint64_t served;
     Load *load;
 } Watch;
-
-static uint64_t kernel_served(Guest *g)
-{
-    return kernel_count(g, "requests") + kernel_count(g, "failed") +
-           kernel_count(g, "held");
-}
 
 static Watch watch_start(Guest *g)
 {
@@ -3806,14 +3890,15 @@ static void appends_finish(Appends *appends, Guest *g, Disk *disk, int zone)
                     appends->wp + LOAD * BLOCK_SECTORS);
 }
 
-/* An append that QEMU sees at once has not gone to the kernel */
+/* As for a write: see assert_served_by() */
 static void append_by(Guest *g, Disk *disk, int zone, bool kernel)
 {
+    uint64_t served = kernel_served(g);
     int64_t before = blockstat(g, "zone_append_operations");
 
     append_block(g, disk, zone, next_seed++);
-    g_assert_cmpint(blockstat(g, "zone_append_operations"), ==,
-                    before + !kernel);
+    g_assert_cmpint(blockstat(g, "zone_append_operations"), ==, before + 1);
+    g_assert_cmpint(kernel_served(g), ==, served + kernel);
 }
 
 static uint32_t zoned_config(Guest *g, size_t offset)
@@ -4390,6 +4475,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/serve/multiqueue", test_multiqueue);
     qtest_add_func("/vhost-blk/serve/poll", test_poll);
     qtest_add_func("/vhost-blk/serve/raw", test_raw);
+    qtest_add_func("/vhost-blk/serve/stats", test_stats);
     qtest_add_func("/vhost-blk/serve/get-id", test_get_id);
     qtest_add_func("/vhost-blk/serve/query", test_query);
     qtest_add_func("/vhost-blk/serve/read-only", test_read_only);

@@ -30,6 +30,7 @@ typedef enum VHostBlkState {
 typedef struct VHostBlkCounts {
     uint64_t ops[BLOCK_MAX_IOTYPE];
     uint64_t bytes[BLOCK_MAX_IOTYPE];
+    uint64_t time_ns[BLOCK_MAX_IOTYPE];
     uint64_t invalid[BLOCK_MAX_IOTYPE];
 } VHostBlkCounts;
 
