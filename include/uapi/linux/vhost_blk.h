@@ -5,12 +5,15 @@
  * A VMM opens /dev/vhost-blk once per virtio-blk device and sets it up with
  * the common vhost ioctls of <linux/vhost.h>, in this order:
  *
- *   VHOST_SET_OWNER, VHOST_GET_FEATURES, VHOST_SET_FEATURES,
+ *   VHOST_SET_OWNER, VHOST_BLK_PROBE_BACKEND (before anything is offered to the
+ *   driver), VHOST_GET_FEATURES, VHOST_SET_FEATURES,
  *   VHOST_SET_MEM_TABLE, and per virtqueue VHOST_SET_VRING_NUM,
  *   VHOST_SET_VRING_BASE, VHOST_SET_VRING_ADDR, VHOST_SET_VRING_KICK,
  *   VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR
  *
- * and then hands over the disk with VHOST_BLK_SET_BACKEND. The configuration
+ * and then hands over the disk with VHOST_BLK_SET_BACKEND. A virtqueue is set up
+ * when it has the three addresses of its ring, of which none is 0; it needs no kick
+ * to begin, and goes on in the available ring at its base. The configuration
  * space, the feature negotiation with the driver and the interrupts stay the
  * VMM's. From then on the kernel serves the requests of chapter 5.2 "Block
  * Device" of the virtio 1.3 specification until VHOST_BLK_STOP,
@@ -26,8 +29,8 @@
  *
  * VHOST_SET_VRING_BUSYLOOP_TIMEOUT has the worker look for work of a virtqueue for
  * up to so many microseconds, at most 1000, before it sleeps. If the block device has
- * queues for polling and is not slower than that, reads and writes of one bio then
- * complete without an interrupt.
+ * queues for polling and is not slower than that, reads and writes that the block
+ * layer can take in one piece then complete without an interrupt.
  *
  * With VIRTIO_F_ACCESS_PLATFORM in VHOST_SET_FEATURES, addresses of the driver and
  * of the rings are translated by the VMM: it reads VHOST_IOTLB_MISS and writes
@@ -168,12 +171,13 @@ struct vhost_blk_backend {
  * ENOTBLK	@fd is not a block device.
  * EBUSY	A backend is set already, or requests of the last one are still
  *		in flight.
- * EFAULT	No virtqueue is set up, or a ring or the log cannot be accessed;
+ * EFAULT	The structure cannot be read, no virtqueue is set up, or has some of
+ *		its addresses only, or a ring or the log cannot be accessed;
  *		with VIRTIO_F_ACCESS_PLATFORM a used ring is not in the IOTLB.
  * EINVAL	@size, @flags, padding or a limit is not valid, @stop_fd or
  *		@held_fd is not an eventfd, or the block device cannot do what an
- *		acked feature promises; also, of a zoned one: @capacity ends within
- *		a zone, VIRTIO_F_VERSION_1 was not acked, or VIRTIO_BLK_F_DISCARD
+ *		acked feature promises; also, of a zoned one: @capacity is 0 or
+ *		ends within a zone, VIRTIO_F_VERSION_1 was not acked, or VIRTIO_BLK_F_DISCARD
  *		or VIRTIO_BLK_F_SECURE_ERASE was.
  * ENXIO	The block device has no sectors.
  * EOPNOTSUPP	The block device is zoned, and VIRTIO_BLK_F_ZONED was not acked.
@@ -192,7 +196,8 @@ struct vhost_blk_backend {
  * reserved ones are looked at) it stops all virtqueues, waits until no request
  * is in flight and releases the block device. Afterwards the kernel changes
  * guest memory no more, and the used index of each ring that has not failed
- * equals what VHOST_GET_VRING_BASE returns.
+ * equals what VHOST_GET_VRING_BASE returns, less the requests that were held (see
+ * VHOST_BLK_GET_HELD).
  * If a fatal signal ends the wait it fails with -EINTR: the rings stay
  * stopped, and the call may be repeated. Without a backend it does nothing and
  * succeeds.
@@ -291,12 +296,15 @@ struct vhost_blk_held {
  * @config_len: Returned: how many bytes of @config have a meaning.
  * @features: Returned: the bits of VHOST_GET_FEATURES that may be acked for
  *	this device. VIRTIO_BLK_F_RO is set when it can only be read.
+ *	VHOST_F_LOG_ALL is among them, which is not to be offered to a driver: it
+ *	is between VMM and kernel.
  * @reserved: Zero.
  * @config: Returned: struct virtio_blk_config, little-endian, zeroes after
  *	@config_len: capacity, blk_size, topology, seg_max, num_queues and the
  *	discard, write zeroes and secure erase limits which suit the device, and
- *	if it is zoned its characteristics. The VMM may advertise less, but not
- *	of these; only max_append_sectors may be less, or 0.
+ *	if it is zoned its characteristics. The VMM may advertise lower limits and
+ *	a larger blk_size, but of the zoned characteristics only a lower
+ *	max_append_sectors, or 0.
  */
 struct vhost_blk_probe {
 	__u32 size;
