@@ -32,11 +32,17 @@ need() {
 	done
 }
 
+# cache_dir NAME: a directory of that name in the cache.
+cache_dir() {
+	mkdir -p "$cache/$1" 2>/dev/null ||
+		die "cannot write to $cache; set VHOST_BLK_CACHE to a directory of yours"
+}
+
 # need_space MEGABYTES: stop early on a full disk.
 need_space() {
 	local free
 
-	mkdir -p "$cache"
+	cache_dir .
 	free=$(df -Pm "$cache" | awk 'NR == 2 { print $4 }')
 	[ "$free" -ge "$1" ] ||
 		die "$cache needs $1 MB of free space and has $free; set VHOST_BLK_CACHE to a larger disk"
@@ -112,7 +118,7 @@ run() {
 # end of this process. The file descriptor is in lock_fd: a function that locks
 # declares it local, and so may be called with another lock held.
 lock() {
-	mkdir -p "$cache/locks"
+	cache_dir locks
 	exec {lock_fd}>"$cache/locks/$1"
 	if ! flock -n "$lock_fd"; then
 		say "waiting for another run that works on $1"
@@ -149,7 +155,7 @@ cache_make() {
 
 # log_file NAME: where to put the log of a step.
 log_file() {
-	mkdir -p "$cache/logs"
+	cache_dir logs
 	echo "$cache/logs/$1.log"
 }
 
