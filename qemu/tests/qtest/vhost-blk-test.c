@@ -1615,7 +1615,7 @@ static void wait_not_status(Guest *g, const char *status)
 static Guest *guest_new_target(Guest *src, Disk *disk, const char *driver)
 {
     g_autofree char *args = g_strdup_printf(
-        "-incoming defer -blockdev driver=host_device,node-name=dev,"
+        "-S -incoming defer -blockdev driver=host_device,node-name=dev,"
         "filename=%s,cache.direct=on,discard=unmap -device %s,id=disk,"
         "drive=dev,addr=%d,num-queues=%d,serial=qtest", disk->path, driver,
         SLOT, src->queues);
@@ -1623,20 +1623,14 @@ static Guest *guest_new_target(Guest *src, Disk *disk, const char *driver)
     return guest_new(src->queues, args);
 }
 
-/* The guest has been migrated to @file; it runs in @dst, even if it did not */
-static void guest_move(Guest *src, Guest *dst, const char *file)
+/* The driver lives in the guest's memory: it goes on where it was */
+static void guest_arrive(Guest *src, Guest *dst)
 {
-    g_autofree char *uri = g_strdup_printf("file:%s", file);
     int i;
 
-    /* The driver lives in the guest's memory: it goes on where it was */
     alloc_destroy(&dst->alloc);
     dst->alloc = src->alloc;
     pc_alloc_init(&src->alloc, src->qts, ALLOC_NO_FLAGS);
-    qtest_qmp_assert_success(dst->qts, "{'execute': 'migrate-incoming',"
-                             " 'arguments': {'uri': %s}}", uri);
-    wait_not_status(dst, "inmigrate");
-    qmp(dst, "cont");
     guest_find_device(dst, SLOT);
     dst->vdev->features = src->vdev->features;
     for (i = 0; i < src->queues; i++) {
@@ -1644,7 +1638,30 @@ static void guest_move(Guest *src, Guest *dst, const char *file)
         dst->vq[i]->vdev = dst->vdev;
         src->vq[i] = NULL;
     }
+}
+
+/* None of what the device has written to the guest's memory is lost */
+static void guest_compare_memory(Guest *src, Guest *dst)
+{
+    for (int i = 0; i < RAM_MB << 20; i += BLOCK_SIZE) {
+        if (memcmp(src->ram + i, dst->ram + i, BLOCK_SIZE)) {
+            g_error("the page at 0x%x has not been migrated as it was", i);
+        }
+    }
+}
+
+/* The guest has been migrated to @file; it runs in @dst, even if it did not */
+static void guest_move(Guest *src, Guest *dst, const char *file)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+
+    qtest_qmp_assert_success(dst->qts, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s}}", uri);
+    wait_not_status(dst, "inmigrate");
     unlink(file);
+    guest_compare_memory(src, dst);
+    qmp(dst, "cont");
+    guest_arrive(src, dst);
     guest_quit(src);
 }
 
@@ -1661,6 +1678,15 @@ static Guest *guest_migrate(Guest *src, Disk *disk, const char *driver)
     return dst;
 }
 
+/* Its requests go on with the guest */
+static void load_move(Load *load, Guest *g)
+{
+    load->guest = g;
+    for (int i = 0; i < LOAD; i++) {
+        load->req[i]->guest = g;
+    }
+}
+
 static void test_migrate(void)
 {
     Disk *disk = disk_new();
@@ -1672,10 +1698,7 @@ static void test_migrate(void)
     for (i = 0; i < 2; i++) {
         load = load_start(g);
         g = guest_migrate(g, disk, "virtio-blk-pci");
-        load->guest = g;
-        for (int n = 0; n < LOAD; n++) {
-            load->req[n]->guest = g;
-        }
+        load_move(load, g);
         load_finish(load, disk);
         written = blockstat(g, "wr_operations");
         write_block(g, 7, 7);
@@ -1688,6 +1711,172 @@ static void test_migrate(void)
     }
     guest_quit(g);
     disk_free(disk);
+}
+
+/* Any change of the block graph drains all disks for a moment, not waiting */
+static void add_and_delete_node(Guest *g)
+{
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'raw',"
+        " 'node-name': 'other', 'file': {'driver': 'null-co',"
+        " 'read-zeroes': true}}}");
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'blockdev-del', 'arguments': {'node-name': 'other'}}");
+}
+
+/* From there on, the guest's memory is full of what takes long to send */
+#define FULL_MB             32
+/* What goes in a moment, and what takes minutes; in bytes per second */
+#define FAST                (1 << 20)
+#define SLOW                10000
+
+static void fill_memory(Guest *g)
+{
+    for (int i = FULL_MB << 20; i < (RAM_MB - 8) << 20; i += BLOCK_SIZE) {
+        memset(guest_ptr(g, i), 1, 8);
+    }
+}
+
+static void set_bandwidth(Guest *g, const char *name, int64_t bandwidth)
+{
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'migrate-set-parameters', 'arguments': {%s: %" PRId64 "}}",
+        name, bandwidth);
+}
+
+/* How many pages have been sent; the migration is under way */
+static int64_t count_migrated_pages(Guest *g)
+{
+    QDict *rsp = qtest_qmp_assert_success_ref(g->qts,
+                                              "{'execute': 'query-migrate'}");
+    int64_t pages = 0;
+
+    if (qdict_haskey(rsp, "ram")) {
+        QDict *ram = qdict_get_qdict(rsp, "ram");
+
+        g_assert_cmpstr(qdict_get_str(rsp, "status"), ==, "active");
+        pages = qdict_get_int(ram, "normal") + qdict_get_int(ram, "duplicate");
+    }
+    qobject_unref(rsp);
+    return pages;
+}
+
+/*
+ * On return all memory up to FULL_MB has been sent once, and it takes minutes
+ * until the rest has
+ */
+static void start_live_migration(Guest *g, const char *file)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    fill_memory(g);
+    set_bandwidth(g, "max-bandwidth", FAST);
+    start_migration(g, file);
+    while (count_migrated_pages(g) < (FULL_MB << 20) / BLOCK_SIZE) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+    set_bandwidth(g, "max-bandwidth", SLOW);
+}
+
+/* QEMU does not see what is written here, but for what it writes itself */
+static void touch(Guest *g, uint64_t addr)
+{
+    qtest_memwrite(g->qts, addr, guest_ptr(g, addr), 1);
+}
+
+static void touch_queues(Guest *g)
+{
+    for (int i = 0; i < g->queues; i++) {
+        touch(g, g->vq[i]->desc);
+        touch(g, g->vq[i]->avail);
+    }
+}
+
+/* Only the device writes to the pages that the data goes to */
+static Load *load_start_reads(Guest *g)
+{
+    Load *load = load_start_as(g, VIRTIO_BLK_T_IN, 1);
+
+    for (int i = 0; i < LOAD; i++) {
+        touch(g, load->req[i]->addr + BLOCK_SIZE);
+    }
+    touch_queues(g);
+    return load;
+}
+
+static void load_check_reads(Load *load, unsigned int seed)
+{
+    char expected[BLOCK_SIZE];
+
+    for (int i = 0; i < LOAD; i++) {
+        Request *req = load->req[i];
+
+        fill(expected, sizeof(expected), seed + i);
+        g_assert_true(!memcmp(guest_ptr(load->guest, req->addr), expected,
+                              sizeof(expected)));
+    }
+}
+
+/*
+ * The guest reads all through the migration.  @move: the data path goes from
+ * the kernel to QEMU and back in each round
+ */
+static void migrate_live(const char *driver, int rounds, bool move)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    g_autofree Load **load = g_new0(Load *, rounds + 1);
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, "");
+    Load *written = load_start(g);
+    Guest *dst;
+    int i;
+
+    load_wait(written);
+    start_live_migration(g, file);
+    for (i = 0; i < rounds; i++) {
+        uint64_t before = kernel_count(g, "requests");
+
+        load[i] = load_start_reads(g);
+        if (move) {
+            add_and_delete_node(g);
+        }
+        load_collect(load[i]);
+        touch_queues(g);
+        wait_data_path(g, "kernel");
+        if (!move) {
+            g_assert_cmpint(kernel_count(g, "requests"), ==, before + LOAD);
+        }
+    }
+    count_migrated_pages(g);
+    load[i] = load_start_reads(g);
+    set_bandwidth(g, "max-bandwidth", 0);
+    wait_migration(g);
+
+    dst = guest_new_target(g, disk, driver);
+    guest_move(g, dst, file);
+    g = dst;
+    load_move(load[rounds], g);
+    load_collect(load[rounds]);
+    for (i = 0; i <= rounds; i++) {
+        load_move(load[i], g);
+        load_check_reads(load[i], written->seed);
+        load_end(load[i]);
+        g_free(load[i]);
+    }
+    load_finish(load_start(g), disk);
+    g_free(written);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_migrate_reads(void)
+{
+    migrate_live("vhost-blk-pci", 4, false);
+}
+
+static void test_migrate_handovers(void)
+{
+    migrate_live("virtio-blk-pci", 5, true);
 }
 
 /*
@@ -2282,7 +2471,6 @@ static void test_backup(void)
     disk_free(copy);
 }
 
-/* Any change of the block graph drains all disks for a moment, not waiting */
 static void test_graph_change(void)
 {
     Disk *disk = disk_new();
@@ -2292,12 +2480,7 @@ static void test_graph_change(void)
     for (i = 0; i < 10; i++) {
         Load *load = load_start(g);
 
-        qtest_qmp_assert_success(g->qts,
-            "{'execute': 'blockdev-add', 'arguments': {'driver': 'raw',"
-            " 'node-name': 'other', 'file': {'driver': 'null-co',"
-            " 'read-zeroes': true}}}");
-        qtest_qmp_assert_success(g->qts,
-            "{'execute': 'blockdev-del', 'arguments': {'node-name': 'other'}}");
+        add_and_delete_node(g);
         load_finish(load, disk);
     }
     wait_data_path(g, "kernel");
@@ -4975,6 +5158,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/hung-iothread", test_hung_iothread);
     qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
+    qtest_add_func("/vhost-blk/move/migrate-reads", test_migrate_reads);
+    qtest_add_func("/vhost-blk/move/migrate-handovers", test_migrate_handovers);
     qtest_add_func("/vhost-blk/move/migrate-stopping", test_migrate_stopping);
     qtest_add_func("/vhost-blk/move/migrate-queue-reset",
                    test_migrate_queue_reset);
