@@ -27,6 +27,7 @@
 #include "hw/virtio/vhost-blk.h"
 #include "hw/virtio/virtio-access.h"
 #include "hw/virtio/virtio-bus.h"
+#include "migration/misc.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
@@ -63,6 +64,9 @@
  * may well fail, too.
  */
 #define VHOST_BLK_AFTER_ERROR_MS 1000
+
+/* How often QEMU looks whether the rest of the guest's memory has arrived. */
+#define VHOST_BLK_POSTCOPY_MS 100
 
 /*
  * Feature bits that ask nothing of who serves the rings: they describe the
@@ -590,6 +594,15 @@ static bool vhost_blk_check_machine(VHostBlk *s, Error **errp)
         error_setg(errp, "the machine is recorded or replayed");
         return false;
     }
+    if (migration_in_incoming_postcopy()) {
+        /*
+         * The kernel would wait for a page with the mutex of a queue held, and
+         * whoever needs that mutex in QEMU, with the BQL held, for both.  If
+         * the connection is lost, it takes the monitor to get another one.
+         */
+        error_setg(errp, "the guest's memory is still to arrive (postcopy)");
+        return false;
+    }
     if (tcg_enabled() && !s->allow_tcg) {
         /* TCG would go on to run code that the disk has overwritten. */
         error_setg(errp, "the guest runs under TCG");
@@ -1079,6 +1092,8 @@ static void vhost_blk_move_queues(VHostBlk *s)
 /* Do not disturb the guest if it is clear that the kernel cannot serve it. */
 static bool vhost_blk_check_before(VHostBlk *s)
 {
+    /* Before the check: it may end at any time, without telling */
+    bool postcopy = migration_in_incoming_postcopy();
     Error *err = NULL;
     BlockBypass bypass;
     uint64_t features;
@@ -1088,6 +1103,10 @@ static bool vhost_blk_check_before(VHostBlk *s)
         return true;
     }
     vhost_blk_set_reason(s, err);
+    if (postcopy) {
+        timer_mod(s->retry_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                                  VHOST_BLK_POSTCOPY_MS);
+    }
     if (s->pausing) {
         vhost_blk_attach_queues(s);
     }

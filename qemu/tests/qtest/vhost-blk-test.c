@@ -1879,6 +1879,86 @@ static void test_migrate_handovers(void)
     migrate_live("virtio-blk-pci", 5, true);
 }
 
+static void set_capability(Guest *g, const char *name)
+{
+    qtest_qmp_assert_success(g->qts, "{'execute': 'migrate-set-capabilities',"
+        " 'arguments': {'capabilities': [{'capability': %s, 'state': true}]}}",
+        name);
+}
+
+static void start_postcopy(Guest *src, Guest *dst)
+{
+    g_autofree char *uri = g_strdup_printf("unix:%s/migration", tmp_dir);
+
+    set_capability(src, "events");
+    set_capability(src, "postcopy-ram");
+    set_capability(dst, "postcopy-ram");
+    set_bandwidth(src, "max-bandwidth", FAST);
+    set_bandwidth(src, "max-postcopy-bandwidth", SLOW);
+    qtest_qmp_assert_success(dst->qts, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s}}", uri);
+    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+    qmp(src, "migrate-start-postcopy");
+    wait_not_status(dst, "inmigrate");
+    qmp(dst, "cont");
+}
+
+/*
+ * The guest runs before its memory is there.  Only QEMU may look at that
+ * meanwhile: for others a page that is not there is empty
+ */
+static void test_migrate_postcopy(void)
+{
+    Disk *disk = disk_new();
+    Guest *src = guest_boot_kernel(disk, 1, ""), *dst;
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    QVirtQueue *vq = src->vq[0];
+    char buf[BLOCK_SIZE];
+    uint16_t head, idx;
+    Request *req;
+    Load *load;
+
+    load_finish(load_start(src), disk);
+    fill_memory(src);
+    load = load_start(src);
+    fill(buf, sizeof(buf), 77);
+    req = submit_quietly(src, 0, VIRTIO_BLK_T_OUT, 100 * BLOCK_SECTORS, buf,
+                         sizeof(buf), &head);
+    idx = le16_to_cpu(avail_ring(src, vq)->idx);
+    avail_ring(src, vq)->ring[idx % vq->size] = cpu_to_le16(head);
+
+    dst = guest_new_target(src, disk, "vhost-blk-pci");
+    start_postcopy(src, dst);
+    wait_reason(dst, "postcopy");
+    guest_arrive(src, dst);
+    qtest_writew(dst->qts, vq->avail + offsetof(struct vring_avail, idx),
+                 idx + 1);
+    dst->vdev->bus->virtqueue_kick(dst->vdev, vq);
+    while (qtest_readw(dst->qts, vq->used + offsetof(struct vring_used, idx)) !=
+           (uint16_t)(idx + 1)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+    check_disk(disk, 100, 77);
+    assert_reason(dst, "postcopy");
+    g_assert_cmpint(kernel_count(dst, "requests"), ==, 0);
+
+    set_bandwidth(src, "max-postcopy-bandwidth", 0);
+    wait_migration(src);
+    wait_data_path(dst, "kernel");
+    guest_quit(src);
+    wait_used(dst, 0);
+    load_move(load, dst);
+    load_finish(load, disk);
+    req->guest = dst;
+    g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+    request_free(req);
+    load_finish(load_start(dst), disk);
+    g_assert_cmpint(kernel_count(dst, "requests"), >, LOAD);
+    guest_quit(dst);
+    disk_free(disk);
+}
+
 /*
  * Between the reset of a queue and its being enabled again: nothing tells that
  * to where the device goes, but that the queue has no address
@@ -5160,6 +5240,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/move/migrate", test_migrate);
     qtest_add_func("/vhost-blk/move/migrate-reads", test_migrate_reads);
     qtest_add_func("/vhost-blk/move/migrate-handovers", test_migrate_handovers);
+    qtest_add_func("/vhost-blk/move/migrate-postcopy", test_migrate_postcopy);
     qtest_add_func("/vhost-blk/move/migrate-stopping", test_migrate_stopping);
     qtest_add_func("/vhost-blk/move/migrate-queue-reset",
                    test_migrate_queue_reset);
