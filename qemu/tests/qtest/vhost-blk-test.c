@@ -2800,7 +2800,7 @@ static void test_job_mirror_blocking(void)
     disk_free(copy);
 }
 
-/* An image with room for what is on the disk */
+/* An image with room for what is on the disk, or for the machine's state */
 static void add_image(Guest *g)
 {
     g_autofree char *file = g_strdup_printf("%s/image", tmp_dir);
@@ -3045,6 +3045,51 @@ static void test_job_internal_snapshot(void)
     commit_snapshot(t);
     traffic_check(t, disk);
     traffic_free(t);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/*
+ * The disk cannot hold the machine's state, as with virtio-blk.  The state goes
+ * elsewhere, and the disk is not a part of it
+ */
+static void test_savevm(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    g_autofree char *refused = NULL;
+    uint16_t last_used;
+    Load *load, *later;
+
+    load = load_start(g);
+    refused = qtest_hmp(g->qts, "savevm s");
+    g_assert_nonnull(strstr(refused, "'dev' is writable but does not support"));
+    load_finish(load, disk);
+    add_image(g);
+    wait_data_path(g, "kernel");
+    last_used = g->vq[0]->last_used_idx;
+    load = load_start(g);
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'snapshot-save', 'arguments': {'job-id': 'save',"
+        " 'tag': 's', 'vmstate': 'image', 'devices': ['image']}}");
+    conclude_job(g, "save");
+    load_collect(load);
+    wait_data_path(g, "kernel");
+    later = load_start_at(g, VIRTIO_BLK_T_OUT, 500, 1);
+    load_collect(later);
+
+    /* Back to when the first load was under way */
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'snapshot-load', 'arguments': {'job-id': 'load',"
+        " 'tag': 's', 'vmstate': 'image', 'devices': ['image']}}");
+    conclude_job(g, "load");
+    g->vq[0]->last_used_idx = last_used;
+    load_finish(load, disk);
+    wait_data_path(g, "kernel");
+    load_check(later, disk);
+    load_free_requests(later);
+    g_free(later);
+    load_finish(load_start(g), disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -5274,6 +5319,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/job/reopen", test_job_reopen);
     qtest_add_func("/vhost-blk/job/internal-snapshot",
                    test_job_internal_snapshot);
+    qtest_add_func("/vhost-blk/job/savevm", test_savevm);
 
     qtest_add_func("/vhost-blk/flush/after-take-back",
                    test_flush_after_take_back);
