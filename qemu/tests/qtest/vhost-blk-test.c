@@ -1692,10 +1692,11 @@ static void test_migrate(void)
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 2, "");
     int64_t written;
+    int rounds = g_test_slow() ? 25 : 2;
     Load *load;
     int i;
 
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < rounds; i++) {
         load = load_start(g);
         g = guest_migrate(g, disk, "virtio-blk-pci");
         load_move(load, g);
@@ -1876,7 +1877,7 @@ static void test_migrate_reads(void)
 
 static void test_migrate_handovers(void)
 {
-    migrate_live("virtio-blk-pci", 5, true);
+    migrate_live("virtio-blk-pci", g_test_slow() ? 100 : 5, true);
 }
 
 static void set_capability(Guest *g, const char *name)
@@ -3091,6 +3092,90 @@ static void test_savevm(void)
     g_free(later);
     load_finish(load_start(g), disk);
     guest_quit(g);
+    disk_free(disk);
+}
+
+/* ---- tests: QEMU is killed ---- */
+
+/* Each block is from one write, whichever, or was never written */
+static void assert_whole_blocks(const char *data, int blocks)
+{
+    for (int i = 0; i < blocks * BLOCK_SIZE; i += 4) {
+        uint32_t first = ldl_le_p(data + i / BLOCK_SIZE * BLOCK_SIZE);
+        uint32_t word = ldl_le_p(data + i);
+
+        g_assert_cmphex(word, ==, first ? first + i % BLOCK_SIZE : 0);
+    }
+}
+
+static void kill_under_load(Disk *disk, unsigned int round)
+{
+    g_autofree char *found = g_malloc(LOAD * BLOCK_SIZE);
+    g_autofree char *later = g_malloc(LOAD * BLOCK_SIZE);
+    Guest *g = guest_boot_kernel(disk, 2, round % 2 ? ",workers=2" : "");
+    pid_t pid = qtest_pid(g->qts);
+    int done = 0, used = 0, status;
+    Load *load;
+
+    next_seed = round * LOAD;
+    load = load_start(g);
+    /* From before the first request is done until after the last */
+    g_usleep(round * 1237 % 8000);
+    g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_true(WIFSIGNALED(status));
+    unlink(g->log);
+
+    disk_read(disk, 0, found, LOAD * BLOCK_SIZE);
+    assert_whole_blocks(found, LOAD);
+    for (int i = 0; i < LOAD; i++) {
+        if (request_status(load->req[i]) == VIRTIO_BLK_S_OK) {
+            check_disk(disk, i, load->seed + i);
+            done++;
+        }
+    }
+    for (int i = 0; i < g->queues; i++) {
+        while (get_used(g, i)) {
+            used++;
+        }
+    }
+    g_assert_cmpint(used, <=, done);
+    /* Nothing is under way any more */
+    g_usleep(10000);
+    disk_read(disk, 0, later, LOAD * BLOCK_SIZE);
+    g_assert_true(!memcmp(found, later, LOAD * BLOCK_SIZE));
+}
+
+static int module_users(void)
+{
+    g_autofree char *count = NULL;
+
+    g_assert_true(g_file_get_contents("/sys/module/vhost_blk/refcnt", &count,
+                                      NULL, NULL));
+    return atoi(count);
+}
+
+/* What was done is on the disk, the rest is all or nothing, and that is all */
+static void test_killed(void)
+{
+    unsigned int rounds = g_test_slow() ? 1000 : 3;
+    Disk *disk = disk_new();
+    int users = module_users();
+
+    for (unsigned int i = 0; i < rounds; i++) {
+        /* In a process of its own: libqtest takes it for a failure */
+        pid_t pid = fork();
+        int status;
+
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0) {
+            kill_under_load(disk, i);
+            _exit(0);
+        }
+        g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+        g_assert_cmpint(status, ==, 0);
+        g_assert_cmpint(module_users(), ==, users);
+    }
     disk_free(disk);
 }
 
@@ -5320,6 +5405,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/job/internal-snapshot",
                    test_job_internal_snapshot);
     qtest_add_func("/vhost-blk/job/savevm", test_savevm);
+
+    qtest_add_func("/vhost-blk/killed/load", test_killed);
 
     qtest_add_func("/vhost-blk/flush/after-take-back",
                    test_flush_after_take_back);
