@@ -768,11 +768,11 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		vhost_blk_end_pass(bvq);
 	else if (!llist_empty(&bvq->done))
 		vhost_blk_queue_done_work(bvq);
-	/* No interrupt will say that these are done. */
+	/* No interrupt will say that these are done, unless they are already. */
 	vhost_blk_poll_later(bvq);
 	if (list_empty(&bvq->polled))
 		vhost_blk_poll_idle(bvq);
-	else if (vhost_blk_poll_on(bvq))
+	else if (llist_empty(&bvq->done) && vhost_blk_poll_on(bvq))
 		vhost_blk_queue_done_work(bvq);
 }
 
