@@ -85,6 +85,8 @@ static int vhost_blk_ioctl(VHostBlk *s, unsigned long request, void *arg)
     return RETRY_ON_EINTR(ioctl(fd, request, arg)) < 0 ? -errno : 0;
 }
 
+static void vhost_blk_init_workers(VHostBlk *s);
+
 static void vhost_blk_schedule_handover(VHostBlk *s)
 {
     if (s->handover_bh) {
@@ -255,13 +257,17 @@ static void vhost_blk_run_held(VHostBlk *s)
     }
 }
 
-/* @used_idx: what the driver has been told of.  Returns as the above does. */
+/*
+ * @used_idx: what the driver has been told of; behind an IOMMU, what it had
+ * been told of when the kernel got the ring.  Returns as the above does.
+ */
 static bool vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     VirtQueue *vq = virtio_get_queue(vdev, n);
     uint16_t avail_idx = virtio_queue_get_last_avail_idx(vdev, n);
     g_autofree struct vhost_blk_held_request *held = NULL;
+    bool behind_iommu = vhost_blk_has_iommu(s);
     unsigned int held_count = 0;
 
     /*
@@ -277,17 +283,21 @@ static bool vhost_blk_take_ring(VHostBlk *s, int n, uint16_t used_idx)
      * it is: do not rely on what was read that way.
      */
     virtio_queue_set_last_avail_idx(vdev, n, avail_idx);
-    virtio_queue_set_used_idx(vdev, n, used_idx);
 
     if (event_notifier_test_and_clear(&s->vqs[n].error_notifier)) {
         s->ring_failed = true;
     }
 
     /* If the kernel did not start, it still knows what it held before that */
-    if (avail_idx != used_idx) {
+    if (avail_idx != used_idx || (behind_iommu && s->has_backend)) {
         held = g_new(struct vhost_blk_held_request, VIRTQUEUE_MAX_SIZE);
         held_count = vhost_blk_get_held(s, n, held);
     }
+    if (behind_iommu) {
+        /* The driver may have unmapped the ring; but the kernel is done */
+        used_idx = avail_idx - held_count;
+    }
+    virtio_queue_set_used_idx(vdev, n, used_idx);
     if ((uint16_t)(avail_idx - used_idx) != held_count) {
         /* Nobody will ever complete what lies in between */
         virtio_error(vdev, "vhost-blk: queue %d comes back at %u, but its used "
@@ -309,7 +319,10 @@ static void vhost_blk_take_rings(VHostBlk *s)
     int i;
 
     for (i = 0; i < s->dev.nvqs; i++) {
-        if (rings & BIT_ULL(i)) {
+        if ((rings & BIT_ULL(i)) && vhost_blk_has_iommu(s)) {
+            /* All was used that had been taken */
+            used_idx[i] = virtio_queue_get_last_avail_idx(vdev, i);
+        } else if (rings & BIT_ULL(i)) {
             struct vring_used *used = s->vqs[i].used;
 
             used_idx[i] = virtio_lduw_p(vdev, &used->idx);
@@ -370,8 +383,7 @@ static void vhost_blk_unpark(VHostBlk *s)
     vhost_blk_schedule_handover(s);
 }
 
-/* Nothing is in flight any more, or the kernel is waited for. */
-static void vhost_blk_finish_stop(VHostBlk *s)
+static int vhost_blk_unset_backend(VHostBlk *s)
 {
     struct vhost_blk_backend none = {
         .size = sizeof(none),
@@ -380,9 +392,67 @@ static void vhost_blk_finish_stop(VHostBlk *s)
     };
     int r = vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &none);
 
+    if (r == -EAGAIN) {
+        /* What is done is to be put into a ring that the kernel has not */
+        s->asking_iommu = true;
+        if (vhost_blk_map_rings(s)) {
+            r = vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &none);
+        }
+        s->asking_iommu = false;
+    }
+    return r;
+}
+
+/*
+ * The kernel forgets the rings and what is to be put into them: the driver has
+ * unmapped a ring before it was done with it.
+ */
+static int vhost_blk_start_over(VHostBlk *s)
+{
+    const VhostOps *ops = s->dev.vhost_ops;
+    int i, r;
+
+    r = vhost_blk_ioctl(s, VHOST_RESET_OWNER, NULL);
+    if (r == 0) {
+        r = ops->vhost_set_owner(&s->dev);
+    }
+    for (i = 0; r == 0 && i < s->dev.nvqs; i++) {
+        struct vhost_vring_file file = {
+            .index = i,
+            .fd = event_notifier_get_wfd(&s->vqs[i].error_notifier),
+        };
+        struct vhost_vring_state state = {
+            .index = i,
+            .num = s->poll_us,
+        };
+
+        r = ops->vhost_set_vring_err(&s->dev, &file);
+        if (r == 0 && s->poll_us) {
+            r = ops->vhost_set_vring_busyloop_timeout(&s->dev, &state);
+        }
+    }
+    if (r == 0 && s->workers > 1) {
+        vhost_blk_init_workers(s);
+    }
+    virtio_error(VIRTIO_DEVICE(s), "vhost-blk: requests are done whose queue "
+                 "the driver has unmapped");
+    return r;
+}
+
+/* Nothing is in flight any more, or the kernel is waited for. */
+static void vhost_blk_finish_stop(VHostBlk *s)
+{
+    int r = vhost_blk_unset_backend(s);
+
     trace_vhost_blk_finish_stop(s, r);
     s->state = VHOST_BLK_PARKED;
-    if (r < 0) {
+    aio_set_fd_handler(qemu_get_aio_context(), (uintptr_t)s->dev.opaque, NULL,
+                       NULL, NULL, NULL, NULL);
+    if (r == -EAGAIN) {
+        vhost_blk_take_rings(s);
+        r = vhost_blk_start_over(s);
+        s->stop_failed = r < 0;
+    } else if (r < 0) {
         s->stop_failed = true;
         virtio_error(VIRTIO_DEVICE(s), "vhost-blk: the kernel does not give "
                      "the virtqueues back: %s", strerror(-r));
@@ -481,6 +551,63 @@ static void vhost_blk_drained_end(VirtIOBlock *vblk)
     vhost_blk_unpark(s);
 }
 
+/*
+ * The kernel has asked for what the driver has not mapped.  virtio-blk knows
+ * what is to be done about it.
+ */
+static void vhost_blk_give_up(VHostBlk *s)
+{
+    s->ring_failed = true;
+    if (s->state == VHOST_BLK_KERNEL) {
+        vhost_blk_begin_stop(s);
+    } else {
+        /* Now it is only what is done that waits for its ring */
+        vhost_blk_finish_stop(s);
+    }
+}
+
+/*
+ * The kernel must not go on with what it was told before.  This waits for it,
+ * as it would be waited for if the guest had unmapped it all.
+ */
+static void vhost_blk_check_dma(VHostBlk *s)
+{
+    if (s->dma_changed && !s->asking_iommu &&
+        (s->state == VHOST_BLK_KERNEL || s->state == VHOST_BLK_STOPPING)) {
+        vhost_blk_finish_stop(s);
+    }
+}
+
+static void vhost_blk_dma_section(MemoryListener *listener,
+                                  MemoryRegionSection *section)
+{
+    VHostBlk *s = container_of(listener, VHostBlk, dma_listener);
+
+    s->dma_changed = true;
+}
+
+static void vhost_blk_dma_commit(MemoryListener *listener)
+{
+    vhost_blk_check_dma(container_of(listener, VHostBlk, dma_listener));
+}
+
+/* Also while the drive is drained, when the kernel may need it to end */
+static void vhost_blk_read_misses(void *opaque)
+{
+    VHostBlk *s = opaque;
+    bool answered;
+
+    s->asking_iommu = true;
+    answered = vhost_blk_answer_misses(s);
+    s->asking_iommu = false;
+
+    if (s->dma_changed) {
+        vhost_blk_check_dma(s);
+    } else if (!answered) {
+        vhost_blk_give_up(s);
+    }
+}
+
 /* After this, the kernel is out of it until the main loop runs again. */
 static void vhost_blk_take_back(VHostBlk *s)
 {
@@ -573,6 +700,10 @@ static void vhost_blk_memory_changed(struct vhost_dev *dev, int ret)
     }
     if (ret < 0) {
         error_setg_errno(&err, -ret, "the kernel does not take the memory");
+    } else if (vhost_blk_has_iommu(s)) {
+        /* It may have been told of any of it */
+        vhost_blk_finish_stop(s);
+        return;
     } else if (vhost_blk_check_memory(s, &err)) {
         return;
     }
@@ -608,12 +739,7 @@ static bool vhost_blk_check_machine(VHostBlk *s, Error **errp)
         error_setg(errp, "the guest runs under TCG");
         return false;
     }
-    if (virtio_host_has_feature(vdev, VIRTIO_F_IOMMU_PLATFORM) &&
-        virtio_bus_device_iommu_enabled(vdev)) {
-        error_setg(errp, "the device is behind an IOMMU");
-        return false;
-    }
-    return true;
+    return !vhost_blk_has_iommu(s) || vhost_blk_check_iommu(s, errp);
 }
 
 /*
@@ -635,14 +761,21 @@ static bool vhost_blk_check_ring(VHostBlk *s, int n, Error **errp)
         { virtio_queue_get_used_addr(vdev, n),
           virtio_queue_get_used_size(vdev, n), VRING_USED_ALIGN_SIZE },
     };
+    bool behind_iommu = vhost_blk_has_iommu(s);
     int i;
 
     if (!is_power_of_2(virtio_queue_get_num(vdev, n))) {
         error_setg(errp, "the driver has set an odd size for queue %d", n);
         return false;
     }
+    if (behind_iommu && !vhost_blk_ring_is_mapped(s, n)) {
+        error_setg(errp, "the driver has not mapped all of queue %d", n);
+        return false;
+    }
     for (i = 0; i < ARRAY_SIZE(part); i++) {
-        void *p = vhost_blk_find_memory(s, part[i].addr, part[i].size);
+        /* To vhost, the address is the IOMMU's, and need not be in one piece */
+        void *p = behind_iommu ? (void *)(uintptr_t)part[i].addr :
+                  vhost_blk_find_memory(s, part[i].addr, part[i].size);
 
         if (!p) {
             error_setg(errp, "queue %d does not lie in one piece of memory", n);
@@ -867,17 +1000,73 @@ static int vhost_blk_set_backend(VHostBlk *s, const BlockBypass *bypass)
     return vhost_blk_ioctl(s, VHOST_BLK_SET_BACKEND, &backend);
 }
 
+/* From now on, what the device gets to by DMA must stay what it is. */
+static void vhost_blk_watch_dma(VHostBlk *s)
+{
+    if (!s->dma_listener.address_space) {
+        s->dma_listener = (MemoryListener) {
+            .name = "vhost-blk-dma",
+            .region_add = vhost_blk_dma_section,
+            .region_del = vhost_blk_dma_section,
+            .commit = vhost_blk_dma_commit,
+            /* After virtio has got what it has of the rings anew */
+            .priority = MEMORY_LISTENER_PRIORITY_DEV_BACKEND,
+        };
+        memory_listener_register(&s->dma_listener, VIRTIO_DEVICE(s)->dma_as);
+    }
+    s->dma_changed = false;
+}
+
+/*
+ * The kernel has the rings of a device behind an IOMMU.  Its questions cannot
+ * wait until the main loop runs, as they would with vhost's handler.
+ */
+static bool vhost_blk_start_iommu(VHostBlk *s, Error **errp)
+{
+    s->dev.vhost_ops->vhost_set_iotlb_callback(&s->dev, false);
+    if (!(s->dev.backend_cap & BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2))) {
+        error_setg(errp, "the kernel does not know the messages of QEMU's");
+        return false;
+    }
+    if (!vhost_blk_map_rings(s)) {
+        error_setg(errp, "the driver has not mapped all of a queue");
+        return false;
+    }
+    s->misses = 0;
+    aio_set_fd_handler(qemu_get_aio_context(), (uintptr_t)s->dev.opaque,
+                       vhost_blk_read_misses, NULL, NULL, NULL, s);
+    return true;
+}
+
+/* vhost has asked where the rings are, and the answer may have been nowhere. */
+static void vhost_blk_forget_used(VHostBlk *s)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int i;
+
+    for (i = 0; vhost_blk_has_iommu(s) && i < s->dev.nvqs; i++) {
+        virtio_queue_set_used_idx(vdev, i,
+                                  virtio_queue_get_last_avail_idx(vdev, i));
+    }
+}
+
 static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
                             uint64_t features, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     int i, r;
 
+    s->has_backend = false;
     s->dev.acked_features = vdev->guest_features & features;
+    if (vhost_blk_has_iommu(s)) {
+        s->dev.acked_features |= BIT_ULL(VIRTIO_F_IOMMU_PLATFORM);
+        vhost_blk_watch_dma(s);
+    }
     r = vhost_dev_start(&s->dev, vdev, false);
     if (r < 0) {
         error_setg_errno(errp, -r, "the kernel does not take the virtqueues");
         vhost_blk_forget_rings(s);
+        vhost_blk_forget_used(s);
         return false;
     }
 
@@ -897,7 +1086,8 @@ static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
     }
 
     /* vhost may have mapped something else than memory of the guest's */
-    if (!vhost_blk_check_memory(s, errp)) {
+    if (vhost_blk_has_iommu(s) ? !vhost_blk_start_iommu(s, errp) :
+                                 !vhost_blk_check_memory(s, errp)) {
         vhost_blk_finish_stop(s);
         return false;
     }
@@ -912,6 +1102,7 @@ static bool vhost_blk_start(VHostBlk *s, const BlockBypass *bypass,
         vhost_blk_finish_stop(s);
         return false;
     }
+    s->has_backend = true;
     return true;
 }
 
@@ -937,6 +1128,8 @@ static void vhost_blk_try_start(VHostBlk *s)
     vhost_blk_clear_reason(s);
     s->state = VHOST_BLK_KERNEL;
     trace_vhost_blk_hand_over(s, s->kernel_rings);
+    /* As far as it has not been noticed until it was asked */
+    vhost_blk_check_dma(s);
 }
 
 /* Context: BH in the AioContext of the queues */
@@ -1080,6 +1273,9 @@ static void vhost_blk_move_queues(VHostBlk *s)
         }
         /* It was the answer to all events so far */
         qemu_bh_cancel(s->handover_bh);
+        if (s->dma_changed) {
+            vhost_blk_schedule_handover(s);
+        }
         s->pausing = false;
         s->retry_ms = VHOST_BLK_RETRY_MS;
     }
@@ -1387,6 +1583,13 @@ static bool vhost_blk_connect(VHostBlk *s, int fd, Error **errp)
         return false;
     }
 
+    /* QEMU reads it for as long as there is something to be read */
+    if (!g_unix_set_fd_nonblocking(fd, true, NULL)) {
+        error_setg(errp, "cannot read from the kernel without waiting");
+        close(fd);
+        return false;
+    }
+
     s->vqs = g_new0(struct vhost_virtqueue, vblk->conf.num_queues);
     s->dev.vqs = s->vqs;
     s->dev.nvqs = vblk->conf.num_queues;
@@ -1463,6 +1666,9 @@ static void vhost_blk_disconnect(VHostBlk *s)
         close((uintptr_t)s->dev.opaque);
         s->dev.opaque = (void *)(intptr_t)-1;
         vhost_dev_stop(&s->dev, VIRTIO_DEVICE(s), false);
+    }
+    if (s->dma_listener.address_space) {
+        memory_listener_unregister(&s->dma_listener);
     }
     vhost_dev_cleanup(&s->dev);
     event_notifier_cleanup(&s->stopped);

@@ -343,6 +343,11 @@ typedef struct Guest {
     QVirtQueue *vq[MAX_QUEUES];
     int queues;
     char *log;
+    /* What is added to the addresses that the device is told of */
+    uint64_t iova;
+    /* The IOMMU's table of that, where all begins, and its last level */
+    uint64_t root_table;
+    uint64_t pages;
 } Guest;
 
 typedef struct Request {
@@ -468,6 +473,7 @@ static QVirtQueue *guest_setup_queue_at(Guest *g, int index, uint64_t desc,
 {
     QVirtQueuePCI *vqpci = g_new0(QVirtQueuePCI, 1);
     QVirtQueue *vq = &vqpci->vq;
+    QVirtQueue dma;
 
     g->vdev->bus->queue_select(g->vdev, index);
     *vq = (QVirtQueue) {
@@ -483,7 +489,11 @@ static QVirtQueue *guest_setup_queue_at(Guest *g, int index, uint64_t desc,
     vqpci->msix_entry = -1;
     vqpci->msix_data = 0x12345678;
 
-    g->vdev->bus->set_queue_address(g->vdev, vq);
+    dma = *vq;
+    dma.desc += g->iova;
+    dma.avail += g->iova;
+    dma.used += g->iova;
+    g->vdev->bus->set_queue_address(g->vdev, &dma);
     if (is_modern(g)) {
         uint16_t offset = qpci_io_readw(g->pci->pdev, g->pci->bar,
             common_cfg(g) + VIRTIO_PCI_COMMON_Q_NOFF);
@@ -728,7 +738,7 @@ static void add_desc(Guest *g, QVirtQueue *vq, uint64_t addr, uint32_t len,
 
     g_assert_cmpint(vq->free_head, <, vq->size);
     desc[vq->free_head] = (struct vring_desc) {
-        .addr = cpu_to_le64(addr),
+        .addr = cpu_to_le64(addr + g->iova),
         .len = cpu_to_le32(len),
         .flags = cpu_to_le16((in ? VRING_DESC_F_WRITE : 0) |
                              (last ? 0 : VRING_DESC_F_NEXT)),
@@ -3884,6 +3894,258 @@ static void test_memory_regions(void)
     disk_free(disk);
 }
 
+/* ---- tests: behind an IOMMU ---- */
+
+#define PAGE_SIZE           4096
+#define IOMMU_DOMAIN        1
+/* Where the guest's memory begins for the device */
+#define IOMMU_OFFSET        (1ull << 30)
+/* The registers of intel-iommu and what is written to them */
+#define VTD_GCMD            0xfed90018ull
+#define VTD_GCMD_TE         (1u << 31)
+#define VTD_GCMD_SRTP       (1u << 30)
+#define VTD_RTADDR          0xfed90020ull
+#define VTD_IOTLB           0xfed900f8ull
+#define VTD_IOTLB_IVT       (1ull << 63)
+#define VTD_IOTLB_DOMAIN    (2ull << 60)
+#define VTD_IOTLB_PAGE      (3ull << 60)
+#define VTD_IVA             0xfed900f0ull
+#define VTD_ENTRY_RW        3
+
+static uint64_t guest_alloc_pages(Guest *g, int count)
+{
+    uint64_t addr = guest_alloc(&g->alloc, (count + 1) * PAGE_SIZE);
+
+    addr = QEMU_ALIGN_UP(addr, PAGE_SIZE);
+    memset(guest_ptr(g, addr), 0, count * PAGE_SIZE);
+    return addr;
+}
+
+static void iommu_set_entry(Guest *g, uint64_t table, int index, uint64_t value)
+{
+    stq_le_p(guest_ptr(g, table + index * sizeof(value)), value);
+}
+
+/* To where the device gets by the address that stands for @addr */
+static void iommu_map(Guest *g, uint64_t addr, uint64_t to, int permission)
+{
+    iommu_set_entry(g, g->pages, addr / PAGE_SIZE,
+                    QEMU_ALIGN_DOWN(to, PAGE_SIZE) | permission);
+}
+
+/* Three levels for one device: all memory is mapped, at IOMMU_OFFSET */
+static void iommu_init(Guest *g)
+{
+    uint64_t context = guest_alloc_pages(g, 1);
+    uint64_t top = guest_alloc_pages(g, 1);
+    uint64_t middle = guest_alloc_pages(g, 1);
+    uint64_t addr;
+    int i;
+
+    g->root_table = guest_alloc_pages(g, 1);
+    g->pages = guest_alloc_pages(g, RAM_MB / 2);
+    iommu_set_entry(g, g->root_table, 0, context | 1);
+    iommu_set_entry(g, context, QPCI_DEVFN(SLOT, 0) * 2, top | 1);
+    iommu_set_entry(g, context, QPCI_DEVFN(SLOT, 0) * 2 + 1,
+                    IOMMU_DOMAIN << 8 | 1);
+    iommu_set_entry(g, top, IOMMU_OFFSET >> 30, middle | VTD_ENTRY_RW);
+    for (i = 0; i < RAM_MB / 2; i++) {
+        iommu_set_entry(g, middle, i, (g->pages + i * PAGE_SIZE) |
+                                      VTD_ENTRY_RW);
+    }
+    for (addr = 0; addr < RAM_MB << 20; addr += PAGE_SIZE) {
+        iommu_map(g, addr, addr, VTD_ENTRY_RW);
+    }
+}
+
+static void iommu_enable(Guest *g)
+{
+    qtest_writeq(g->qts, VTD_RTADDR, g->root_table);
+    qtest_writel(g->qts, VTD_GCMD, VTD_GCMD_SRTP);
+    qtest_writel(g->qts, VTD_GCMD, VTD_GCMD_TE);
+    g->iova = IOMMU_OFFSET;
+}
+
+/* Also the pages that differ only in the last @bits of their number */
+static void iommu_flush_pages(Guest *g, uint64_t iova, int bits)
+{
+    qtest_writeq(g->qts, VTD_IVA, QEMU_ALIGN_DOWN(iova, PAGE_SIZE) | bits);
+    qtest_writeq(g->qts, VTD_IOTLB, VTD_IOTLB_IVT | VTD_IOTLB_PAGE |
+                                    (uint64_t)IOMMU_DOMAIN << 32);
+}
+
+/* What was unmapped is not the device's any more when this returns */
+static void iommu_flush_page(Guest *g, uint64_t addr)
+{
+    iommu_flush_pages(g, addr + g->iova, 0);
+}
+
+static void iommu_flush(Guest *g)
+{
+    qtest_writeq(g->qts, VTD_IOTLB, VTD_IOTLB_IVT | VTD_IOTLB_DOMAIN |
+                                    (uint64_t)IOMMU_DOMAIN << 32);
+}
+
+static char *iommu_args(Disk *disk, const char *iommu, const char *driver,
+                        int queues, const char *device)
+{
+    return g_strdup_printf(
+        "-machine q35 -device intel-iommu,intremap=off%s "
+        "-blockdev driver=host_device,node-name=dev,filename=%s,"
+        "cache.direct=on,discard=unmap "
+        "-device %s,id=disk,drive=dev,addr=%d,num-queues=%d,serial=qtest,"
+        "disable-legacy=on,iommu_platform=on%s", iommu, disk->path, driver,
+        SLOT, queues, device);
+}
+
+/* With tables, but nothing is translated yet */
+static Guest *guest_new_iommu(Disk *disk, int queues, const char *device)
+{
+    g_autofree char *args = iommu_args(disk, "", "vhost-blk-pci", queues,
+                                       device);
+    Guest *g = guest_new(queues, args);
+
+    iommu_init(g);
+    guest_find_device(g, SLOT);
+    return g;
+}
+
+static Guest *guest_boot_iommu(Disk *disk, int queues, const char *device)
+{
+    Guest *g = guest_new_iommu(disk, queues, device);
+
+    iommu_enable(g);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    return g;
+}
+
+static void test_iommu(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 4, ",workers=2");
+
+    load_finish(load_start(g), disk);
+    load_finish(load_start_as(g, VIRTIO_BLK_T_OUT, 3), disk);
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_iommu_stop_cont(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 2, "");
+
+    stop_and_cont(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_iommu_stop_cont_iothread(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 2,
+                                ",iothread=t0 -object iothread,id=t0");
+
+    stop_and_cont(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* A queue that the driver does not use is nowhere, and nobody may look there */
+static void test_iommu_unused_queue(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_new_iommu(disk, 2, "");
+
+    iommu_enable(g);
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    g->queues = 1;
+    g->vq[0] = guest_setup_queue(g, 0);
+    qvirtio_set_driver_ok(g->vdev);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* What the device got to by an address is not what it gets to now */
+static void test_iommu_remap(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 1, "");
+    uint64_t other = guest_alloc_pages(g, 1);
+    Request *req;
+    char buf[BLOCK_SIZE];
+    uint16_t head;
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        fill(buf, sizeof(buf), i);
+        req = submit_quietly(g, 0, VIRTIO_BLK_T_OUT, i * BLOCK_SECTORS, buf,
+                             sizeof(buf), &head);
+        g_assert_cmpint(req->addr % PAGE_SIZE, ==, 0);
+        if (i == 1) {
+            fill(guest_ptr(g, other), BLOCK_SIZE, 100);
+            iommu_map(g, req->addr, other, VTD_ENTRY_RW);
+        } else {
+            iommu_map(g, req->addr, req->addr, VTD_ENTRY_RW);
+        }
+        iommu_flush_page(g, req->addr);
+        kick(g, g->vq[0], head);
+        g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    }
+    check_disk(disk, 0, 0);
+    check_disk(disk, 1, 100);
+    check_disk(disk, 2, 2);
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* More at a time than what lies before the interrupts, or behind */
+static void test_iommu_flush_across(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 1, "");
+
+    iommu_flush_pages(g, 0xc0000000, 18);
+    load_finish(load_start(g), disk);
+    assert_served_by_kernel(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The device is done with what the guest takes away, and goes on */
+static void test_iommu_flush(void)
+{
+    Disk *disk = disk_new_with(true, 300);
+    Guest *g = guest_boot_iommu(disk, 1, "");
+    char buf[BLOCK_SIZE] = { 1 };
+    Request *req;
+
+    write_block(g, 0, 1);
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, BLOCK_SECTORS, buf, sizeof(buf));
+    wait_in_flight(g, 1);
+    iommu_flush(g);
+    g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+    /* The ring is void, too: the kernel has to ask for it */
+    g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
+
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, BLOCK_SECTORS, buf, sizeof(buf));
+    wait_in_flight(g, 1);
+    iommu_flush(g);
+    qmp(g, "stop");
+    g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
+    qmp(g, "cont");
+    wait_data_path(g, "kernel");
+    write_block(g, 0, 1);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- tests: a disk that fails requests ---- */
 
 /* The one that fails, of a load with a stride of 2: no two can be merged */
@@ -5437,6 +5699,15 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/wrong/ring-in-rom", test_ring_in_rom);
     qtest_add_func("/vhost-blk/wrong/ring-split", test_ring_split);
     qtest_add_func("/vhost-blk/wrong/memory-regions", test_memory_regions);
+
+    qtest_add_func("/vhost-blk/iommu/serve", test_iommu);
+    qtest_add_func("/vhost-blk/iommu/stop-cont", test_iommu_stop_cont);
+    qtest_add_func("/vhost-blk/iommu/stop-cont-iothread",
+                   test_iommu_stop_cont_iothread);
+    qtest_add_func("/vhost-blk/iommu/unused-queue", test_iommu_unused_queue);
+    qtest_add_func("/vhost-blk/iommu/remap", test_iommu_remap);
+    qtest_add_func("/vhost-blk/iommu/flush", test_iommu_flush);
+    qtest_add_func("/vhost-blk/iommu/flush-across", test_iommu_flush_across);
 
     qtest_add_func("/vhost-blk/zoned/serve", test_zoned);
     qtest_add_func("/vhost-blk/zoned/append-limit", test_zoned_append_limit);

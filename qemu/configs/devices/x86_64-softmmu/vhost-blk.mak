@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Only what a guest with a vhost-blk disk and its tests need.
 CONFIG_Q35=y
+CONFIG_VTD=y
 CONFIG_I440FX=y
 CONFIG_PCIE_PORT=y
 CONFIG_VIRTIO_PCI=y

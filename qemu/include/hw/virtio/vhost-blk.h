@@ -75,6 +75,16 @@ struct VHostBlk {
     uint32_t max_append_sectors;
     /* The driver was told of more, by the device that it comes from */
     bool append_too_large;
+    /* The kernel has got the disk since it was last told of the rings */
+    bool has_backend;
+    /* What the device gets to by DMA may change, be it by an IOMMU */
+    MemoryListener dma_listener;
+    bool dma_changed;
+    /* QEMU asks the IOMMU, which may find out only now that it has changed */
+    bool asking_iommu;
+    /* Translations that the kernel was told since it has done any request */
+    unsigned int misses;
+    uint64_t requests_at_miss;
     /* Until the next reset, virtio-blk has to find out what is wrong */
     bool ring_failed;
     /* virtio-blk is to run what came back because the disk has failed it */
@@ -101,5 +111,12 @@ struct VHostBlkClass {
     void (*parent_reset)(VirtIODevice *vdev);
     int (*parent_load)(VirtIODevice *vdev, QEMUFile *f, int version_id);
 };
+
+/* vhost-blk-iommu.c */
+bool vhost_blk_has_iommu(VHostBlk *s);
+bool vhost_blk_check_iommu(VHostBlk *s, Error **errp);
+bool vhost_blk_ring_is_mapped(VHostBlk *s, int n);
+bool vhost_blk_map_rings(VHostBlk *s);
+bool vhost_blk_answer_misses(VHostBlk *s);
 
 #endif
