@@ -3910,6 +3910,7 @@ static void test_memory_regions(void)
 #define VTD_IOTLB_DOMAIN    (2ull << 60)
 #define VTD_IOTLB_PAGE      (3ull << 60)
 #define VTD_IVA             0xfed900f0ull
+#define VTD_ENTRY_RO        1
 #define VTD_ENTRY_RW        3
 
 static uint64_t guest_alloc_pages(Guest *g, int count)
@@ -3931,6 +3932,11 @@ static void iommu_map(Guest *g, uint64_t addr, uint64_t to, int permission)
 {
     iommu_set_entry(g, g->pages, addr / PAGE_SIZE,
                     QEMU_ALIGN_DOWN(to, PAGE_SIZE) | permission);
+}
+
+static void iommu_unmap(Guest *g, uint64_t addr)
+{
+    iommu_set_entry(g, g->pages, addr / PAGE_SIZE, 0);
 }
 
 /* Three levels for one device: all memory is mapped, at IOMMU_OFFSET */
@@ -4018,6 +4024,23 @@ static Guest *guest_boot_iommu(Disk *disk, int queues, const char *device)
     guest_start_driver(g);
     wait_data_path(g, "kernel");
     return g;
+}
+
+static void wait_needs_reset(Guest *g)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+/* After which all is well again */
+static void iommu_restart_driver(Guest *g, Disk *disk)
+{
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
 }
 
 static void test_iommu(void)
@@ -4142,6 +4165,249 @@ static void test_iommu_flush(void)
     qmp(g, "cont");
     wait_data_path(g, "kernel");
     write_block(g, 0, 1);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/*
+ * A buffer that is nowhere, or that the device may not write to: QEMU finds out
+ * what becomes of the request, but nothing is written
+ */
+static void test_iommu_miss(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 2, "");
+    char buf[BLOCK_SIZE];
+    Request *req;
+    uint16_t head;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        fill(buf, sizeof(buf), 5);
+        req = submit_quietly(g, 0, VIRTIO_BLK_T_IN, 0, buf, sizeof(buf), &head);
+        if (i == 0) {
+            iommu_unmap(g, req->addr);
+        } else {
+            iommu_map(g, req->addr, req->addr, VTD_ENTRY_RO);
+        }
+        iommu_flush_page(g, req->addr);
+        kick(g, g->vq[0], head);
+        wait_used(g, 0);
+        wait_reason(g, "bad virtqueue");
+        g_assert_true(!memcmp(guest_ptr(g, req->addr), buf, sizeof(buf)));
+
+        iommu_map(g, req->addr, req->addr, VTD_ENTRY_RW);
+        iommu_flush_page(g, req->addr);
+        request_free(req);
+        iommu_restart_driver(g, disk);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver may read what it does not permit to be written, and the reverse */
+static void test_iommu_permission(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 1, "");
+    char buf[BLOCK_SIZE];
+    Request *req;
+    uint16_t head;
+
+    fill(buf, sizeof(buf), 3);
+    req = submit_quietly(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf), &head);
+    iommu_map(g, req->addr, req->addr, VTD_ENTRY_RO);
+    iommu_flush_page(g, req->addr);
+    kick(g, g->vq[0], head);
+    wait_used(g, 0);
+    g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+    check_disk(disk, 0, 3);
+    qvirtqueue_reset_pool(g->vq[0]);
+
+    /* The kernel knows the page by now, but only to be read */
+    add_desc(g, g->vq[0], req->addr + BLOCK_SIZE, 16, false, false);
+    add_desc(g, g->vq[0], req->addr, BLOCK_SIZE, true, false);
+    add_desc(g, g->vq[0], req->addr + BLOCK_SIZE + 16, 1, true, true);
+    stl_le_p(guest_ptr(g, req->addr + BLOCK_SIZE), VIRTIO_BLK_T_IN);
+    stq_le_p(guest_ptr(g, req->addr + BLOCK_SIZE + 8), BLOCK_SECTORS);
+    kick(g, g->vq[0], 0);
+    wait_used(g, 0);
+    wait_reason(g, "bad virtqueue");
+    g_assert_true(!memcmp(guest_ptr(g, req->addr), buf, sizeof(buf)));
+
+    iommu_map(g, req->addr, req->addr, VTD_ENTRY_RW);
+    iommu_flush(g);
+    request_free(req);
+    iommu_restart_driver(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* What is done cannot be told, since the ring is gone by the driver's doing */
+static void test_iommu_unmap_ring(void)
+{
+    Disk *disk = disk_new_with(true, 300);
+    Guest *g = guest_boot_iommu(disk, 2, ",workers=2");
+    char buf[BLOCK_SIZE] = {};
+    uint64_t used = g->vq[0]->used;
+    Request *req;
+
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    wait_in_flight(g, 1);
+    iommu_unmap(g, used);
+    iommu_flush_page(g, used);
+    g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+    wait_needs_reset(g);
+    assert_reason(g, "");
+    g_assert_cmpint(used_ring(g, g->vq[0])->idx, ==, 0);
+
+    iommu_map(g, used, used, VTD_ENTRY_RW);
+    iommu_flush_page(g, used);
+    request_free(req);
+    iommu_restart_driver(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* The driver gives the device a ring that it has not mapped */
+static void test_iommu_ring_not_mapped(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_new_iommu(disk, 1, "");
+    uint64_t ring = guest_alloc_pages(g, 8);
+    int i;
+
+    iommu_enable(g);
+    /* Of the available ring, virtio-blk would complain first */
+    for (i = 0; i < 3; i += 2) {
+        uint64_t part = ring + i * 2 * PAGE_SIZE;
+
+        qvirtio_start_device(g->vdev);
+        qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+        iommu_unmap(g, part);
+        iommu_flush(g);
+        g->vq[0] = guest_setup_queue_at(g, 0, ring, ring + 2 * PAGE_SIZE,
+                                        ring + 4 * PAGE_SIZE);
+        qvirtio_set_driver_ok(g->vdev);
+        wait_reason(g, "not mapped");
+        guest_drop_queue(g, 0);
+        iommu_map(g, part, part, VTD_ENTRY_RW);
+        iommu_flush(g);
+        iommu_restart_driver(g, disk);
+    }
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* Addresses mean something else when the guest turns the IOMMU on, or off */
+static void test_iommu_enable(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_new_iommu(disk, 1, "");
+    char buf[BLOCK_SIZE] = {};
+    Request *req;
+
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+    write_block(g, 0, 1);
+
+    iommu_enable(g);
+    g->iova = 0;
+    assert_reason(g, "");
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    g_usleep(50000);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    check_disk(disk, 0, 1);
+    request_free(req);
+
+    g->iova = IOMMU_OFFSET;
+    iommu_restart_driver(g, disk);
+    write_block(g, 0, 2);
+    qtest_writel(g->qts, VTD_GCMD, 0);
+    assert_reason(g, "");
+    req = submit(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    g_usleep(50000);
+    g_assert_cmphex(request_status(req), ==, 0xff);
+    check_disk(disk, 0, 2);
+    request_free(req);
+
+    g->iova = 0;
+    iommu_restart_driver(g, disk);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+/* What the kernel writes is the guest's memory, by whatever address */
+static void test_iommu_migrate(void)
+{
+    g_autofree char *file = g_strdup_printf("%s/migration", tmp_dir);
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_iommu(disk, 2, "");
+    Load *load = load_start(g);
+    unsigned int seed = load->seed;
+    g_autofree char *args = NULL;
+    g_autofree char *incoming = NULL;
+    Guest *dst;
+    int i;
+
+    load_finish(load, disk);
+    load = load_start_as(g, VIRTIO_BLK_T_IN, 1);
+    start_migration(g, file);
+    wait_migration(g);
+
+    args = iommu_args(disk, "", "vhost-blk-pci", 2, "");
+    incoming = g_strdup_printf("-incoming defer %s", args);
+    dst = guest_new(2, incoming);
+    dst->iova = g->iova;
+    guest_move(g, dst, file);
+    load->guest = dst;
+    for (i = 0; i < LOAD; i++) {
+        load->req[i]->guest = dst;
+    }
+    load_collect(load);
+    for (i = 0; i < LOAD; i++) {
+        char expected[BLOCK_SIZE];
+
+        fill(expected, sizeof(expected), seed + i);
+        g_assert_true(!memcmp(guest_ptr(dst, load->req[i]->addr), expected,
+                              sizeof(expected)));
+    }
+    load_end(load);
+    g_free(load);
+    wait_data_path(dst, "kernel");
+    load_finish(load_start(dst), disk);
+    guest_quit(dst);
+    disk_free(disk);
+}
+
+typedef struct IommuRefused {
+    const char *name;
+    const char *iommu;
+    const char *device;
+    const char *reason;
+} IommuRefused;
+
+static const IommuRefused iommu_refused[] = {
+    { "snoop-control", ",snoop-control=on", "", "snoop-control" },
+    { "ats", ",device-iotlb=on", ",ats=on", "ats=on" },
+};
+
+static void test_iommu_refused(const void *opaque)
+{
+    const IommuRefused *refused = opaque;
+    Disk *disk = disk_new();
+    g_autofree char *args = iommu_args(disk, refused->iommu, "vhost-blk-pci", 1,
+                                       refused->device);
+    Guest *g = guest_new(1, args);
+
+    iommu_init(g);
+    iommu_enable(g);
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_reason(g, refused->reason);
+    load_finish(load_start(g), disk);
+    assert_served_by_qemu(g);
     guest_quit(g);
     disk_free(disk);
 }
@@ -5708,6 +5974,20 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/iommu/remap", test_iommu_remap);
     qtest_add_func("/vhost-blk/iommu/flush", test_iommu_flush);
     qtest_add_func("/vhost-blk/iommu/flush-across", test_iommu_flush_across);
+    qtest_add_func("/vhost-blk/iommu/miss", test_iommu_miss);
+    qtest_add_func("/vhost-blk/iommu/permission", test_iommu_permission);
+    qtest_add_func("/vhost-blk/iommu/unmap-ring", test_iommu_unmap_ring);
+    qtest_add_func("/vhost-blk/iommu/ring-not-mapped",
+                   test_iommu_ring_not_mapped);
+    qtest_add_func("/vhost-blk/iommu/enable", test_iommu_enable);
+    qtest_add_func("/vhost-blk/iommu/migrate", test_iommu_migrate);
+    for (i = 0; i < ARRAY_SIZE(iommu_refused); i++) {
+        g_autofree char *path =
+            g_strdup_printf("/vhost-blk/iommu/refused/%s",
+                            iommu_refused[i].name);
+
+        qtest_add_data_func(path, &iommu_refused[i], test_iommu_refused);
+    }
 
     qtest_add_func("/vhost-blk/zoned/serve", test_zoned);
     qtest_add_func("/vhost-blk/zoned/append-limit", test_zoned_append_limit);
