@@ -241,4 +241,64 @@ static inline void vhost_clear_device_iotlb(struct vhost_dev *dev)
 }
 #endif
 
+/*
+ * A virtqueue has one question to the VMM at a time, in kernels after 6.12. Before,
+ * each look for what is missing was another one, without limit. Keep the last one,
+ * in the place of what was not read yet: whoever was told by poll() that there is
+ * something to read must find it.
+ */
+#ifdef COMPAT_MANY_IOTLB_MISSES
+static inline void compat_vhost_keep_last_miss(struct vhost_virtqueue *vq)
+{
+	struct vhost_msg_node *node, *next, *last = NULL;
+	struct vhost_dev *dev = vq->dev;
+
+	spin_lock(&dev->iotlb_lock);
+	list_for_each_entry_safe_reverse(node, next, &dev->read_list, node) {
+		if (node->vq != vq)
+			continue;
+		if (!last) {
+			last = node;
+			continue;
+		}
+		list_move(&last->node, &node->node);
+		list_del(&node->node);
+		kfree(node);
+	}
+	list_for_each_entry_safe(node, next, &dev->pending_list, node) {
+		if (node->vq != vq || !last)
+			continue;
+		list_del(&node->node);
+		kfree(node);
+	}
+	spin_unlock(&dev->iotlb_lock);
+}
+
+static inline int
+compat_vhost_get_vq_desc(struct vhost_virtqueue *vq, struct iovec iov[],
+			 unsigned int iov_size, unsigned int *out_num,
+			 unsigned int *in_num, struct vhost_log *log,
+			 unsigned int *log_num)
+{
+	int head = vhost_get_vq_desc(vq, iov, iov_size, out_num, in_num, log,
+				     log_num);
+
+	if (head == -EAGAIN)
+		compat_vhost_keep_last_miss(vq);
+	return head;
+}
+
+static inline int compat_vq_meta_prefetch(struct vhost_virtqueue *vq)
+{
+	int found = vq_meta_prefetch(vq);
+
+	if (!found)
+		compat_vhost_keep_last_miss(vq);
+	return found;
+}
+
+#define vhost_get_vq_desc compat_vhost_get_vq_desc
+#define vq_meta_prefetch compat_vq_meta_prefetch
+#endif
+
 #endif /* _COMPAT_VHOST_H */

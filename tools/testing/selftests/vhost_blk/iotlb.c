@@ -369,6 +369,30 @@ TEST_F(iotlb, wrong_answer)
 	EXPECT_TRUE(gbuf_matches(self->data, 1));
 }
 
+/* However often the queue looks, there is nothing more to ask. */
+TEST_F(iotlb, one_question_is_enough)
+{
+	struct blk_req req = read_req(self->dev, self->data);
+	struct vhost_iotlb_msg miss;
+	unsigned int i;
+
+	ASSERT_TRUE(viommu_map_but(self->dev, self->data));
+	publish(self->vq, &req);
+	ASSERT_TRUE(viommu_asks(self->dev, VQ_TIMEOUT_MS));
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, viommu_send(self->dev, VHOST_IOTLB_UPDATE,
+					 GUEST_NOWHERE, 4096, self->data.p,
+					 RW));
+		EXPECT_TRUE(oracle_idle());
+	}
+	ASSERT_TRUE(viommu_miss(self->dev, &miss));
+	EXPECT_EQ(self->data.gpa, miss.iova);
+	EXPECT_FALSE(viommu_asks(self->dev, 0));
+	ASSERT_TRUE(viommu_map_buf(self->dev, self->data, RW));
+	EXPECT_TRUE(blk_reap(self->vq, &req, 1));
+	EXPECT_EQ(OK, *req.status.p);
+}
+
 /* The IOTLB forgets the oldest when it is full, rings included. */
 TEST_F(iotlb, eviction)
 {
