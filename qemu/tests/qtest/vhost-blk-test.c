@@ -5661,31 +5661,59 @@ static const Fallback fallbacks[] = {
       ",ioeventfd=off", "ioeventfd" },
 };
 
-static void test_fallback(const void *opaque)
+static void check_fallback(const char *drive, const char *device,
+                           const char *reason)
 {
-    const Fallback *fallback = opaque;
-    Disk *disk = disk_new();
-    g_autofree char *drive = g_strdup(fallback->drive);
-    g_auto(GStrv) part = g_strsplit(drive, "%s", 2);
-    g_autofree char *args = g_strdup_printf(
-        "-blockdev node-name=dev,%s%s%s -device vhost-blk-pci,id=disk,"
-        "drive=dev,addr=%d,num-queues=1%s", part[0], disk->path,
-        part[1], SLOT, fallback->device);
+    g_autofree char *args = g_strdup_printf("%s -device vhost-blk-pci,id=disk,"
+        "drive=dev,addr=%d,num-queues=1%s", drive, SLOT, device);
     Guest *g = guest_new(1, args);
 
     guest_find_device(g, SLOT);
     guest_start_driver(g);
     assert_served_by_qemu(g);
-    assert_reason(g, fallback->reason);
+    assert_reason(g, reason);
     /* A second time changes nothing and says nothing more */
     qmp(g, "stop");
     qmp(g, "cont");
     write_block(g, 3, 3);
     check_block(g, 3, 3);
-    assert_reason(g, fallback->reason);
+    assert_reason(g, reason);
     assert_one_warning(g);
     guest_quit(g);
+}
+
+static void test_fallback(const void *opaque)
+{
+    const Fallback *fallback = opaque;
+    Disk *disk = disk_new();
+    g_auto(GStrv) part = g_strsplit(fallback->drive, "%s", 2);
+    g_autofree char *drive = g_strdup_printf("-blockdev node-name=dev,%s%s%s",
+                                             part[0], disk->path, part[1]);
+
+    check_fallback(drive, fallback->device, fallback->reason);
     disk_free(disk);
+}
+
+/* What only a drive can be started with */
+static void check_fallback_drive(const char *option, const char *reason)
+{
+    Disk *disk = disk_new();
+    g_autofree char *drive = g_strdup_printf("-drive if=none,id=dev,format=raw,"
+                                             "file=%s,cache=none,%s",
+                                             disk->path, option);
+
+    check_fallback(drive, "", reason);
+    disk_free(disk);
+}
+
+static void test_fallback_throttled(void)
+{
+    check_fallback_drive("throttling.iops-total=100000", "throttled");
+}
+
+static void test_fallback_intervals(void)
+{
+    check_fallback_drive("stats-intervals.0=10", "statistics intervals");
 }
 
 /* Raw is fine as long as it changes nothing */
@@ -6035,6 +6063,8 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &fallbacks[i], test_fallback);
     }
+    qtest_add_func("/vhost-blk/fallback/throttled", test_fallback_throttled);
+    qtest_add_func("/vhost-blk/fallback/intervals", test_fallback_intervals);
     qtest_add_func("/vhost-blk/fallback/start-failed", test_start_failed);
     qtest_add_func("/vhost-blk/fallback/start-failed-memory",
                    test_start_failed_memory);
