@@ -16,8 +16,9 @@
 #include "bench.h"
 
 /*
- * Requests between two looks at the clock. The median of what they cost leaves
- * out what else the machine did in between.
+ * Requests between two looks at the clock, or a few more: what is complete at
+ * once cannot be told apart. The median of what they cost leaves out what else
+ * the machine did in between.
  */
 #define CHUNK	1000
 
@@ -65,14 +66,16 @@ static int compare(const void *a, const void *b)
 
 /*
  * Runs @requests of them. @latency, if it is not NULL, gets how long each took,
- * and @chunk how long each CHUNK of them.
+ * and @chunk what one request costs, in picoseconds, for each CHUNK of them.
+ * Returns how many of these there are.
  */
-static void run(const struct path *path, const struct load *load,
-		uint64_t blocks, unsigned int requests, uint64_t *latency,
-		uint64_t *chunk)
+static unsigned int run(const struct path *path, const struct load *load,
+			uint64_t blocks, unsigned int requests,
+			uint64_t *latency, uint64_t *chunk)
 {
 	static uint64_t started[MAX_DEPTH];
-	unsigned int slots[MAX_DEPTH], sent, done = 0, n, i;
+	unsigned int slots[MAX_DEPTH], sent, done = 0, counted = 0, n, i;
+	unsigned int chunks = 0;
 	uint64_t begin = now(), end;
 
 	for (sent = 0; sent < load->depth; sent++) {
@@ -87,19 +90,21 @@ static void run(const struct path *path, const struct load *load,
 		for (i = 0; i < n; i++) {
 			if (latency)
 				latency[done] = end - started[slots[i]];
-			if (++done % CHUNK == 0 && chunk) {
-				uint64_t t = now();
-
-				*chunk++ = t - begin;
-				begin = t;
-			}
+			done++;
 			if (sent == requests)
 				continue;
 			sent++;
 			started[slots[i]] = end;
 			path->submit(slots[i], next_random() % blocks);
 		}
+		if (!chunk || done - counted < CHUNK)
+			continue;
+		end = now();
+		chunk[chunks++] = (end - begin) * 1000 / (done - counted);
+		counted = done;
+		begin = end;
 	}
+	return chunks;
 }
 
 static void sort(uint64_t *value, unsigned int n)
@@ -136,6 +141,7 @@ int main(int argc, char **argv)
 	unsigned int requests = 20000, i;
 	const struct path *path;
 	uint64_t blocks, *latency, *chunk;
+	unsigned int chunks;
 
 	if (argc < 3)
 		fail("give a path and a disk");
@@ -165,14 +171,14 @@ int main(int argc, char **argv)
 
 	/* Once to warm up, once to count, once to see how long each takes. */
 	run(path, &load, blocks, CHUNK + load.depth, NULL, NULL);
-	run(path, &load, blocks, requests, NULL, chunk);
+	chunks = run(path, &load, blocks, requests, NULL, chunk);
 	run(path, &load, blocks, requests, latency, NULL);
 	sort(latency, requests);
-	sort(chunk, requests / CHUNK);
+	sort(chunk, chunks);
 	printf("path=%s rw=%s block=%u depth=%u wait=%s busyloop=%u requests=%u ns=%.1f p50=%llu p99=%llu p999=%llu\n",
 	       path->name, load.write ? "write" : "read", load.block,
 	       load.depth, load.spin ? "spin" : "sleep", load.busyloop_us,
-	       requests, (double)chunk[requests / CHUNK / 2] / CHUNK,
+	       requests, chunk[chunks / 2] / 1000.0,
 	       (unsigned long long)latency[requests / 100 * 50],
 	       (unsigned long long)latency[requests / 1000 * 990],
 	       (unsigned long long)latency[requests / 1000 * 999]);

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The floor: what a native program can do at best. Registered buffers and file,
- * a ring for this task alone, straight on the block device.
+ * a ring for this task alone, straight on the block device. The buffers are the
+ * same kind of memory as those of the driver: with pages of another size, or
+ * of another size in the next boot, the block layer would have less to do.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <liburing.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <linux/fs.h>
 
 #include "bench.h"
+#include "virtq.h"
 
 static const struct load *load;
 static struct io_uring ring;
@@ -22,18 +24,20 @@ static bool open_disk(const struct load *l, uint64_t *blocks)
 	struct io_uring_params params = {
 		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
 	};
+	struct arena arena;
 	unsigned int i;
-	int fd;
+	int fd, memfd;
 
 	load = l;
 	fd = open(l->disk, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, BLKGETSIZE64, blocks))
 		return false;
 	*blocks /= l->block;
+	if (!arena_init(&arena, (size_t)(l->block + 4096) * l->depth, &memfd))
+		return false;
 	for (i = 0; i < l->depth; i++) {
 		buffers[i].iov_len = l->block;
-		if (posix_memalign(&buffers[i].iov_base, 4096, l->block))
-			return false;
+		buffers[i].iov_base = arena_alloc(&arena, l->block, 4096);
 		memset(buffers[i].iov_base, i, l->block);
 	}
 	return !io_uring_queue_init_params(l->depth, &ring, &params) &&
