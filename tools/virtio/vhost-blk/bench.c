@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * usage: bench PATH DISK [read|write] [block=N] [depth=N] [requests=N] [spin]
- *	  [busyloop=N]
+ *	  [busyloop=N] [queues=N] [workers=N]
  *
- * Keeps N random requests in flight and prints what one costs. In a virtual
- * machine whose clock counts instructions, a nanosecond is an instruction.
+ * Keeps N random requests in flight in each queue and prints what one costs, in
+ * time and in time of processors. In a virtual machine whose clock counts
+ * instructions, a nanosecond is an instruction.
  */
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,24 +25,26 @@ static const struct path *const paths[] = {
 	&path_io_uring, &path_vhost, &path_vhost_user,
 };
 
-void fail(const char *format, ...)
-{
-	va_list args;
-
-	fputs("bench: error: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	exit(1);
-}
-
 static uint64_t now(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* What this process, its workers included, and @server have run. */
+static uint64_t cpu_time(pid_t server)
+{
+	struct timespec own, other = { 0, 0 };
+	clockid_t clock;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
+	if (server && (clock_getcpuclockid(server, &clock) ||
+		       clock_gettime(clock, &other)))
+		fail("cannot see how long the server runs");
+	return (own.tv_sec + other.tv_sec) * 1000000000ULL + own.tv_nsec +
+	       other.tv_nsec;
 }
 
 /* The same places in every run. */
@@ -78,7 +79,7 @@ static unsigned int run(const struct path *path, const struct load *load,
 	unsigned int chunks = 0;
 	uint64_t begin = now(), end;
 
-	for (sent = 0; sent < load->depth; sent++) {
+	for (sent = 0; sent < load->depth * load->queues; sent++) {
 		started[sent] = begin;
 		path->submit(sent, next_random() % blocks);
 	}
@@ -122,26 +123,16 @@ static const struct path *find_path(const char *name)
 	fail("there is no path '%s'", name);
 }
 
-static bool number(const char *arg, const char *name, unsigned int *value)
-{
-	size_t len = strlen(name);
-	char *end;
-
-	if (strncmp(arg, name, len) || arg[len] != '=')
-		return false;
-	*value = strtoul(arg + len + 1, &end, 10);
-	if (*end || end == arg + len + 1)
-		fail("'%s' has no number", arg);
-	return true;
-}
-
 int main(int argc, char **argv)
 {
-	struct load load = { .block = 4096, .depth = 1 };
+	struct load load = {
+		.block = 4096, .depth = 1, .queues = 1, .workers = 1,
+	};
 	unsigned int requests = 20000, i;
 	const struct path *path;
-	uint64_t blocks, *latency, *chunk;
+	uint64_t blocks, *latency, *chunk, cpu;
 	unsigned int chunks;
+	pid_t server;
 
 	if (argc < 3)
 		fail("give a path and a disk");
@@ -155,30 +146,38 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "read") &&
 			 !number(argv[i], "block", &load.block) &&
 			 !number(argv[i], "depth", &load.depth) &&
+			 !number(argv[i], "queues", &load.queues) &&
+			 !number(argv[i], "workers", &load.workers) &&
 			 !number(argv[i], "busyloop", &load.busyloop_us) &&
 			 !number(argv[i], "requests", &requests))
 			fail("unknown argument '%s'", argv[i]);
 	}
-	if (!load.depth || load.depth > MAX_DEPTH || requests < CHUNK ||
-	    load.block % 512 || !load.block)
-		fail("depth, requests or block make no sense");
+	if (!load.depth || !load.queues || load.queues > MAX_QUEUES ||
+	    load.depth > MAX_DEPTH / load.queues || requests < CHUNK ||
+	    !load.workers || load.workers > load.queues || load.block % 512 ||
+	    !load.block)
+		fail("depth, queues, workers, requests or block make no sense");
 
 	path = find_path(load.path);
 	if (!path->open(&load, &blocks))
 		fail("%s: cannot open %s: %m", path->name, load.disk);
+	server = path->server ? path->server() : 0;
 	latency = calloc(requests, sizeof(*latency));
 	chunk = calloc(requests / CHUNK, sizeof(*chunk));
 
 	/* Once to warm up, once to count, once to see how long each takes. */
-	run(path, &load, blocks, CHUNK + load.depth, NULL, NULL);
+	run(path, &load, blocks, CHUNK + load.depth * load.queues, NULL, NULL);
+	cpu = cpu_time(server);
 	chunks = run(path, &load, blocks, requests, NULL, chunk);
+	cpu = cpu_time(server) - cpu;
 	run(path, &load, blocks, requests, latency, NULL);
 	sort(latency, requests);
 	sort(chunk, chunks);
-	printf("path=%s rw=%s block=%u depth=%u wait=%s busyloop=%u requests=%u ns=%.1f p50=%llu p99=%llu p999=%llu\n",
+	printf("path=%s rw=%s block=%u depth=%u wait=%s busyloop=%u queues=%u workers=%u requests=%u ns=%.1f cpu=%.1f p50=%llu p99=%llu p999=%llu\n",
 	       path->name, load.write ? "write" : "read", load.block,
 	       load.depth, load.spin ? "spin" : "sleep", load.busyloop_us,
-	       requests, chunk[chunks / 2] / 1000.0,
+	       load.queues, load.workers, requests, chunk[chunks / 2] / 1000.0,
+	       (double)cpu / requests,
 	       (unsigned long long)latency[requests / 100 * 50],
 	       (unsigned long long)latency[requests / 1000 * 990],
 	       (unsigned long long)latency[requests / 1000 * 999]);

@@ -9,15 +9,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-#define MAX_DEPTH	1024
+#define MAX_DEPTH	1024		/* of all queues together */
+#define MAX_QUEUES	64
 
 struct load {
 	const char *path;		/* what serves the disk */
 	const char *disk;		/* block device, or socket */
 	unsigned int block;		/* bytes of a request */
-	unsigned int depth;		/* requests in flight */
-	unsigned int busyloop_us;	/* for the worker */
+	unsigned int depth;		/* in flight, for each queue */
+	unsigned int queues;
+	unsigned int workers;		/* of the device, for all queues */
+	unsigned int busyloop_us;	/* for a worker */
 	bool write;
 	bool spin;			/* wait without sleeping */
 };
@@ -25,6 +29,8 @@ struct load {
 struct path {
 	const char *name;
 	bool (*open)(const struct load *load, uint64_t *blocks);
+	/* A process besides this one that works on requests, or 0. */
+	pid_t (*server)(void);
 	/* Starts request @slot; nothing need happen before wait(). */
 	void (*submit)(unsigned int slot, uint64_t block);
 	/*
@@ -40,5 +46,8 @@ extern const struct path path_vhost_user;
 
 __attribute__((noreturn, format(printf, 1, 2)))
 void fail(const char *format, ...);
+
+/* Whether @arg is "@name=NUMBER"; then the number is put into @value. */
+bool number(const char *arg, const char *name, unsigned int *value);
 
 #endif /* BENCH_H */

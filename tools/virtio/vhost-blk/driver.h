@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A virtio-blk driver in user space, with one virtqueue. Who serves that is told
- * by the path.
+ * A virtio-blk driver in user space. Who serves its virtqueues is told by the
+ * path. One task drives them all, and they share an interrupt.
  */
 #ifndef DRIVER_H
 #define DRIVER_H
@@ -24,13 +24,13 @@ struct driver {
 	const struct load *load;
 	struct arena arena;
 	int memfd;			/* of the arena */
-	struct virtq vq;
+	struct virtq vq[MAX_QUEUES];
 	struct driver_request *requests;
 };
 
 extern struct driver driver;
 
-/* Memory, virtqueue and requests; the device is to be told. */
+/* Memory, virtqueues and requests; the device is to be told. */
 void driver_init(const struct load *load);
 
 /* For struct path. */

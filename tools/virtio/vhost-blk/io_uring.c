@@ -28,6 +28,8 @@ static bool open_disk(const struct load *l, uint64_t *blocks)
 	unsigned int i;
 	int fd, memfd;
 
+	if (l->queues != 1)
+		fail("there is one queue only");
 	load = l;
 	fd = open(l->disk, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, BLKGETSIZE64, blocks))

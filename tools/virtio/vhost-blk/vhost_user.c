@@ -130,9 +130,9 @@ static void set_number(uint32_t request, uint64_t number, int fd)
 	send_message(&msg, sizeof(msg.number), fd);
 }
 
-static void set_state(uint32_t request, uint32_t value)
+static void set_state(uint32_t request, uint32_t index, uint32_t value)
 {
-	struct message msg = { .request = request, .state = { 0, value } };
+	struct message msg = { .request = request, .state = { index, value } };
 
 	send_message(&msg, sizeof(msg.state), -1);
 }
@@ -163,23 +163,25 @@ static void set_memory(const struct arena *arena, int fd)
 	send_message(&msg, sizeof(msg.memory), fd);
 }
 
-static void set_ring(const struct virtq *vq)
+static void set_ring(uint32_t index)
 {
+	const struct virtq *vq = &driver.vq[index];
 	struct message msg = {
 		.request = SET_VRING_ADDR,
 		.addr = {
+			.index = index,
 			.desc = (uintptr_t)vq->desc,
 			.used = (uintptr_t)vq->used,
 			.avail = (uintptr_t)vq->avail,
 		},
 	};
 
-	set_state(SET_VRING_NUM, vq->num);
-	set_state(SET_VRING_BASE, 0);
+	set_state(SET_VRING_NUM, index, vq->num);
+	set_state(SET_VRING_BASE, index, 0);
 	send_message(&msg, sizeof(msg.addr), -1);
-	set_number(SET_VRING_CALL, 0, vq->call);
-	set_number(SET_VRING_KICK, 0, vq->kick);
-	set_state(SET_VRING_ENABLE, 1);
+	set_number(SET_VRING_CALL, index, vq->call);
+	set_number(SET_VRING_KICK, index, vq->kick);
+	set_state(SET_VRING_ENABLE, index, 1);
 }
 
 static void negotiate(void)
@@ -208,6 +210,7 @@ static bool open_disk(const struct load *load, uint64_t *blocks)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct message owner = { .request = SET_OWNER };
+	unsigned int i;
 
 	if (strlen(load->disk) >= sizeof(addr.sun_path))
 		fail("the name of the socket is too long");
@@ -222,14 +225,26 @@ static bool open_disk(const struct load *load, uint64_t *blocks)
 	negotiate();
 	*blocks = get_capacity() * 512 / load->block;
 	set_memory(&driver.arena, driver.memfd);
-	set_ring(&driver.vq);
-	make_blocking(driver.vq.call);
+	for (i = 0; i < load->queues; i++)
+		set_ring(i);
+	make_blocking(driver.vq[0].call);
 	return true;
+}
+
+static pid_t server_pid(void)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(server, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		fail("cannot tell who serves: %m");
+	return peer.pid;
 }
 
 const struct path path_vhost_user = {
 	.name = "vhost-user",
 	.open = open_disk,
+	.server = server_pid,
 	.submit = driver_submit,
 	.wait = driver_wait,
 };

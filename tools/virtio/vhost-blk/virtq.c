@@ -36,16 +36,15 @@ uint64_t arena_gpa(const struct arena *arena, const void *p)
 }
 
 bool virtq_init(struct virtq *vq, struct arena *arena, unsigned int num,
-		bool spin)
+		int call)
 {
 	memset(vq, 0, sizeof(*vq));
 	vq->num = num;
-	vq->spin = spin;
 	vq->desc = arena_alloc(arena, num * sizeof(*vq->desc), 4096);
 	vq->avail = arena_alloc(arena, 6 + 2 * num, 4096);
 	vq->used = arena_alloc(arena, 6 + 8 * num, 4096);
 	vq->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	vq->call = eventfd(0, EFD_CLOEXEC);
+	vq->call = call >= 0 ? call : eventfd(0, EFD_CLOEXEC);
 	return vq->kick >= 0 && vq->call >= 0;
 }
 
@@ -87,39 +86,28 @@ void virtq_publish(struct virtq *vq)
 		fail("cannot kick");
 }
 
-static bool nothing_used(const struct virtq *vq)
+bool virtq_has_used(const struct virtq *vq)
 {
-	return __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE) ==
+	return __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE) !=
 	       vq->used_idx;
 }
 
-/* Asks for an interrupt with the next entry, unless it is there already. */
-static void sleep_until_used(struct virtq *vq)
+void virtq_ask(struct virtq *vq, bool interrupt)
+{
+	/* Never, if the event lies behind. */
+	__atomic_store_n(used_event(vq), vq->used_idx - !interrupt,
+			 __ATOMIC_RELAXED);
+}
+
+void virtq_sleep(struct virtq *vq)
 {
 	uint64_t count;
 
-	__atomic_store_n(used_event(vq), vq->used_idx, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	while (nothing_used(vq))
-		if (read(vq->call, &count, sizeof(count)) != sizeof(count))
-			fail("cannot wait for an interrupt");
+	if (read(vq->call, &count, sizeof(count)) != sizeof(count))
+		fail("cannot wait for an interrupt");
 }
 
-unsigned int virtq_wait(struct virtq *vq, unsigned int *heads,
-			unsigned int most)
+unsigned int virtq_take(struct virtq *vq)
 {
-	unsigned int n = 0;
-
-	if (vq->spin) {
-		/* Never an interrupt: the event lies behind. */
-		__atomic_store_n(used_event(vq), vq->used_idx - 1,
-				 __ATOMIC_RELAXED);
-		while (nothing_used(vq))
-			__builtin_ia32_pause();
-	} else {
-		sleep_until_used(vq);
-	}
-	while (n < most && !nothing_used(vq))
-		heads[n++] = vq->used->ring[vq->used_idx++ & (vq->num - 1)].id;
-	return n;
+	return vq->used->ring[vq->used_idx++ & (vq->num - 1)].id;
 }

@@ -17,7 +17,6 @@ struct virtq {
 	struct vring_used *used;
 	int kick;
 	int call;
-	bool spin;
 	uint16_t avail_idx;		/* next to be made available */
 	uint16_t published;
 	uint16_t used_idx;		/* next to be taken */
@@ -37,15 +36,23 @@ uint64_t arena_gpa(const struct arena *arena, const void *p);
 
 #define ARENA_GPA	0x100000000ULL
 
+/* @call: the eventfd of another one's interrupt, to share it, or -1. */
 bool virtq_init(struct virtq *vq, struct arena *arena, unsigned int num,
-		bool spin);
+		int call);
 /* One table of @entries at @table, known as @head. */
 void virtq_add(struct virtq *vq, unsigned int head, uint64_t table,
 	       unsigned int entries);
 /* Publishes, and kicks if the device wants it. */
 void virtq_publish(struct virtq *vq);
-/* Waits for used entries and takes their heads. */
-unsigned int virtq_wait(struct virtq *vq, unsigned int *heads,
-			unsigned int most);
+bool virtq_has_used(const struct virtq *vq);
+/*
+ * Whether to be interrupted by the next used entry. To be followed by a full
+ * barrier, and a look whether there is one already, before virtq_sleep().
+ */
+void virtq_ask(struct virtq *vq, bool interrupt);
+/* Until there is an interrupt. */
+void virtq_sleep(struct virtq *vq);
+/* The head of the next used entry; there is one. */
+unsigned int virtq_take(struct virtq *vq);
 
 #endif /* VIRTQ_H */
