@@ -56,7 +56,7 @@ help:
 	@echo 'make run              boot a guest on a disk served by vhost_blk, in a VM'
 	@echo 'make test             run all tests, in VMs'
 	@echo 'make soak             run the random ones for an hour, or SECONDS=<n>'
-	@echo 'make bench            count the instructions of a request, in a VM'
+	@echo 'make bench            measure what a request costs, in VMs'
 	@echo
 	@echo 'KDIR=<directory>      build for another kernel: its build directory'
 	@echo 'W=1                   with more warnings'
