@@ -62,12 +62,24 @@ static void submit(unsigned int slot, uint64_t block)
 	sqe->user_data = slot;
 }
 
+static bool wait_until_complete(void)
+{
+	int ret;
+
+	if (!load->spin)
+		return io_uring_submit_and_wait(&ring, 1) >= 0;
+	do {
+		ret = io_uring_submit_and_get_events(&ring);
+	} while (ret >= 0 && !io_uring_cq_ready(&ring));
+	return ret >= 0;
+}
+
 static unsigned int wait_some(unsigned int slots[MAX_DEPTH])
 {
 	struct io_uring_cqe *cqe;
 	unsigned int head, n = 0;
 
-	if (io_uring_submit_and_wait(&ring, 1) < 0)
+	if (!wait_until_complete())
 		return 0;
 	io_uring_for_each_cqe(&ring, head, cqe) {
 		if (cqe->res != (int)load->block)
