@@ -340,42 +340,63 @@ static bool dm_do(unsigned long req, const char *what, struct dm_ioctl *io)
 	return ok;
 }
 
-/* The name of the gate's target, and its parameters. */
-static const char *gate_target(const struct backend *be, char *params,
-			       size_t len)
+/* A piece of the gate. */
+struct gate_part {
+	struct dm_target_spec spec;
+	char params[200];
+};
+
+struct gate_table {
+	struct dm_ioctl io;
+	struct gate_part part[2];
+};
+
+static struct gate_part *gate_add(struct gate_table *table, const char *type,
+				  uint64_t start, uint64_t end)
+{
+	struct gate_part *part = &table->part[table->io.target_count++];
+
+	strcpy(part->spec.target_type, type);
+	part->spec.sector_start = start;
+	part->spec.length = end - start;
+	part->spec.next = sizeof(*part);
+	return part;
+}
+
+static void gate_add_main(struct gate_table *table, const struct backend *be,
+			  uint64_t start, uint64_t end)
 {
 	const struct backend_opts *opts = &be->opts;
+	struct gate_part *part;
 
 	if (opts->log_writes) {
-		snprintf(params, len, "%s %s", be->raw_path,
-			 be->second->raw_path);
-		return "log-writes";
+		part = gate_add(table, "log-writes", start, end);
+		snprintf(part->params, sizeof(part->params), "%s %s",
+			 be->raw_path, be->second->raw_path);
+		return;
 	}
 	if (opts->checksums) {
-		snprintf(params, len,
+		part = gate_add(table, "integrity", start, end);
+		snprintf(part->params, sizeof(part->params),
 			 "%s 0 - D 2 internal_hash:crc32c meta_device:%s",
 			 be->raw_path, be->second->raw_path);
-		return "integrity";
+		return;
 	}
-	snprintf(params, len, "%s 0 %s", be->raw_path, opts->flakey ?: "");
-	return opts->flakey ? "flakey" : "linear";
+	part = gate_add(table, opts->flakey ? "flakey" : "linear", start, end);
+	snprintf(part->params, sizeof(part->params), "%s %llu %s", be->raw_path,
+		 (unsigned long long)start, opts->flakey ?: "");
 }
 
 static bool gate_load(struct backend *be, uint64_t sectors)
 {
-	struct {
-		struct dm_ioctl io;
-		struct dm_target_spec spec;
-		char params[200];
-	} table;
+	uint64_t from = be->opts.flakey_from;
+	struct gate_table table;
 
 	dm_init(&table.io, sizeof(table), be);
-	memset(&table.spec, 0, sizeof(table.spec) + sizeof(table.params));
-	table.io.target_count = 1;
-	table.spec.length = sectors;
-	table.spec.next = sizeof(table.spec) + sizeof(table.params);
-	strcpy(table.spec.target_type,
-	       gate_target(be, table.params, sizeof(table.params)));
+	if (from)
+		snprintf(gate_add(&table, "linear", 0, from)->params,
+			 sizeof(table.part[0].params), "%s 0", be->raw_path);
+	gate_add_main(&table, be, from, sectors);
 	return dm_do(DM_TABLE_LOAD, "load", &table.io);
 }
 

@@ -60,6 +60,8 @@ struct backend_opts {
 	 * all the time.
 	 */
 	const char *flakey;
+	/* From this sector on only. A flush goes through both parts. */
+	unsigned int flakey_from;
 	/* Let it keep a log of all that changes, on a second disk. */
 	bool log_writes;
 	/* Let it keep a checksum of each sector, on a second disk. */

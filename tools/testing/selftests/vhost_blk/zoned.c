@@ -1025,7 +1025,7 @@ static int hold_errors(struct vdev *dev)
 {
 	struct vhost_blk_backend be = dev->backend;
 
-	be.flags = VHOST_BLK_BACKEND_HOLD_ERRORS;
+	be.flags |= VHOST_BLK_BACKEND_HOLD_ERRORS;
 	be.held_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!vdev_stop(dev) || vdev_set_backend(dev, &be))
 		return -1;
@@ -1071,6 +1071,41 @@ TEST_F(zoned, errors_that_cannot_be_held)
 	ASSERT_TRUE(vdev_stats(dev, 0, &st));
 	EXPECT_EQ(0, st.held);
 	ASSERT_TRUE(backend_bad(&self->b.be, 8192, 4 * 8192, false));
+	close(held_fd);
+}
+
+/*
+ * It is in the zone then, and nobody knows whether it will stay: the driver is
+ * told of an error, as of an append that failed itself, and of no sector.
+ */
+TEST_F(zoned, append_whose_flush_fails)
+{
+	struct bench_opts opts = {
+		.backend = {
+			ZONED_DISK, .cache_mb = 1, .gate = true,
+			.flakey = "0 1 1 error_writes",
+			.flakey_from = (ZONES - 1) * ZONE,
+		},
+		ZONED_DRIVER,
+		.flags = VHOST_BLK_BACKEND_WRITE_THROUGH,
+	};
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	int held_fd;
+	uint64_t wp;
+
+	AGAIN(&opts, return);
+	held_fd = hold_errors(dev);
+	ASSERT_GE(held_fd, 0);
+	EXPECT_EQ(IOERR, APPEND(zone_start(3), 4096));
+	EXPECT_TRUE(gbuf_is(self->sector, GUEST_POISON));
+	EXPECT_EQ(VIRTIO_BLK_ZS_IOPEN,
+		  zone_state(self->vq, self->report, 3, &wp));
+	EXPECT_EQ(8, wp);
+	EXPECT_FALSE(event_pending(held_fd));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(0, st.held);
+	EXPECT_EQ(1, st.failed[VHOST_BLK_STAT_ZONE_APPEND]);
 	close(held_fd);
 }
 
