@@ -670,6 +670,13 @@ static char *guest_warnings(Guest *g)
     return log;
 }
 
+static void assert_no_warnings(Guest *g)
+{
+    g_autofree char *log = guest_warnings(g);
+
+    g_assert_cmpstr(log, ==, "");
+}
+
 static int guest_count_warnings(Guest *g)
 {
     g_autofree char *log = guest_warnings(g);
@@ -4412,6 +4419,105 @@ static void test_iommu_refused(const void *opaque)
     disk_free(disk);
 }
 
+/* ---- tests: the machine around the disk ---- */
+
+#define DIMM_MB             16
+/* Where the guest's firmware handles DIMMs */
+#define DIMM_PORT           0xa00
+#define DIMM_PORT_CONTROL   (DIMM_PORT + 0x14)
+#define DIMM_EJECT          (1 << 3)
+
+static uint64_t dimm_plug(Guest *g)
+{
+    uint64_t addr;
+    QDict *rsp;
+
+    qtest_qmp_assert_success(g->qts, "{'execute': 'object-add', 'arguments':"
+        " {'qom-type': 'memory-backend-ram', 'id': 'mem', 'size': %d}}",
+        DIMM_MB << 20);
+    qtest_qmp_device_add(g->qts, "pc-dimm", "dimm", "{'memdev': 'mem'}");
+    rsp = qtest_qmp(g->qts, "{'execute': 'query-memory-devices'}");
+    addr = qdict_get_int(qdict_get_qdict(qobject_to(QDict,
+               qlist_peek(qdict_get_qlist(rsp, "return"))), "data"), "addr");
+    qobject_unref(rsp);
+    return addr;
+}
+
+static void dimm_unplug(Guest *g)
+{
+    qtest_qmp_assert_success(g->qts, "{'execute': 'device_del',"
+                             " 'arguments': {'id': 'dimm'}}");
+    qtest_outl(g->qts, DIMM_PORT, 0);
+    qtest_outb(g->qts, DIMM_PORT_CONTROL, DIMM_EJECT);
+    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+    qtest_qmp_assert_success(g->qts, "{'execute': 'object-del',"
+                             " 'arguments': {'id': 'mem'}}");
+}
+
+/* One block, whose data is at @addr of the guest's memory, wherever that is */
+static void do_block_at(Guest *g, uint32_t type, uint64_t block, uint64_t addr)
+{
+    QVirtQueue *vq = g->vq[0];
+    struct virtio_blk_outhdr hdr = {
+        .type = cpu_to_le32(type),
+        .sector = cpu_to_le64(block * BLOCK_SECTORS),
+    };
+    Request *req = g_new0(Request, 1);
+    uint16_t head = vq->free_head;
+
+    req->guest = g;
+    req->addr = guest_alloc(&g->alloc, sizeof(hdr) + 1);
+    memcpy(guest_ptr(g, req->addr), &hdr, sizeof(hdr));
+    add_desc(g, vq, req->addr, sizeof(hdr), false, false);
+    add_desc(g, vq, addr, BLOCK_SIZE, type == VIRTIO_BLK_T_IN, false);
+    add_desc(g, vq, req->addr + sizeof(hdr), 1, true, true);
+    kick(g, vq, head);
+    g_assert_cmpint(request_wait(req), ==, VIRTIO_BLK_S_OK);
+}
+
+/* The kernel knows memory that comes while it serves, and forgets what goes */
+static void test_memory_hotplug(void)
+{
+    Disk *disk = disk_new();
+    g_autofree char *args = g_strdup_printf(
+        "-m slots=1,maxmem=256M -blockdev driver=host_device,node-name=dev,"
+        "filename=%s,cache.direct=on -device vhost-blk-pci,id=disk,drive=dev,"
+        "addr=%d,num-queues=1", disk->path, SLOT);
+    Guest *g = guest_new(1, args);
+    char buf[BLOCK_SIZE], found[BLOCK_SIZE];
+    int i;
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    wait_data_path(g, "kernel");
+    for (i = 0; i < 2; i++) {
+        Load *load = load_start(g);
+        uint64_t addr = dimm_plug(g);
+        uint64_t served;
+
+        load_finish(load, disk);
+        served = kernel_served(g);
+        fill(buf, sizeof(buf), 50 + i);
+        qtest_memwrite(g->qts, addr, buf, sizeof(buf));
+        do_block_at(g, VIRTIO_BLK_T_OUT, 70, addr);
+        check_disk(disk, 70, 50 + i);
+        do_block_at(g, VIRTIO_BLK_T_IN, 70,
+                    addr + (DIMM_MB << 20) - BLOCK_SIZE);
+        qtest_memread(g->qts, addr + (DIMM_MB << 20) - BLOCK_SIZE, found,
+                      sizeof(found));
+        g_assert_true(!memcmp(buf, found, sizeof(buf)));
+        g_assert_cmpint(kernel_served(g), ==, served + 2);
+
+        load = load_start(g);
+        dimm_unplug(g);
+        load_finish(load, disk);
+        wait_data_path(g, "kernel");
+    }
+    assert_no_warnings(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 /* ---- tests: a disk that fails requests ---- */
 
 /* The one that fails, of a load with a stride of 2: no two can be merged */
@@ -5981,6 +6087,8 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/needed/export-nbd", test_export_nbd);
     qtest_add_func("/vhost-blk/needed/export-vhost-user",
                    test_export_vhost_user);
+
+    qtest_add_func("/vhost-blk/machine/memory-hotplug", test_memory_hotplug);
 
     qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
     qtest_add_func("/vhost-blk/wrong/ring-hung", test_ring_error_hung);
