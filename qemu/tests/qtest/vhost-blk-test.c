@@ -4419,6 +4419,147 @@ static void test_iommu_refused(const void *opaque)
     disk_free(disk);
 }
 
+/* ---- tests: many disks ---- */
+
+#define MANY_DISKS          16
+#define MANY_DISKS_MB       1
+
+/* All of them lie on one, and hang when it hangs */
+static void many_disks_new(Disk *disk, char **paths)
+{
+    GString *spec = g_string_new(NULL);
+    g_autofree char *minors = NULL;
+    int i;
+
+    QEMU_BUILD_BUG_ON(MANY_DISKS * MANY_DISKS_MB > DISK_MB);
+    for (i = 0; i < MANY_DISKS; i++) {
+        g_string_append_printf(spec, "%spart%d,,,rw,0 %d linear %s %d",
+                               i ? ";" : "", i, MANY_DISKS_MB * 2048,
+                               disk->path, i * MANY_DISKS_MB * 2048);
+    }
+    g_free(run("dmsetup create --noudevsync --concise '%s'", spec->str));
+    g_string_free(spec, true);
+
+    minors = run("dmsetup info -c --noheadings --separator ' ' -o name,minor");
+    for (i = 0; i < MANY_DISKS; i++) {
+        g_autofree char *name = g_strdup_printf("part%d ", i);
+        const char *p = strstr(minors, name);
+
+        g_assert_nonnull(p);
+        paths[i] = g_strdup_printf("/dev/dm-%d", atoi(p + strlen(name)));
+    }
+}
+
+static void many_disks_free(char **paths)
+{
+    GString *names = g_string_new(NULL);
+    int i;
+
+    for (i = 0; i < MANY_DISKS; i++) {
+        g_string_append_printf(names, " part%d", i);
+        g_free(paths[i]);
+    }
+    g_free(run("dmsetup remove --noudevsync --retry%s", names->str));
+    g_string_free(names, true);
+}
+
+/* So many disks are in that state for the kernel */
+static void wait_kernel_state(Guest *g, const char *state, int count)
+{
+    g_autofree char *line = g_strdup_printf("vhost-blk-state:\t%s\n", state);
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    int found;
+
+    do {
+        g_autofree char *info = kernel_info(g);
+        const char *p;
+
+        found = 0;
+        for (p = info; (p = strstr(p, line)); p++) {
+            found++;
+        }
+        if (g_get_monotonic_time() > end) {
+            g_error("%d disks are %s, not %d", found, state, count);
+        }
+    } while (found != count);
+}
+
+/* The driver of one of many disks, while another one is used */
+typedef struct Driver {
+    QVirtioPCIDevice *pci;
+    QVirtQueue *vq;
+    Request *req;
+} Driver;
+
+static void driver_use(Guest *g, const Driver *driver)
+{
+    g->pci = driver->pci;
+    g->vdev = driver->pci ? &driver->pci->vdev : NULL;
+    g->vq[0] = driver->vq;
+}
+
+/* When all are drained, all stop at once: none waits for another */
+static void test_drain_many(void)
+{
+    Disk *disk = disk_new_mapped();
+    GString *args = g_string_new(NULL);
+    char *paths[MANY_DISKS];
+    Driver drivers[MANY_DISKS] = {};
+    char buf[BLOCK_SIZE];
+    QDict *rsp;
+    Guest *g;
+    int i;
+
+    many_disks_new(disk, paths);
+    for (i = 0; i < MANY_DISKS; i++) {
+        g_string_append_printf(args, "-blockdev driver=host_device,"
+            "node-name=dev%d,filename=%s,cache.direct=on "
+            "-device vhost-blk-pci,id=disk%d,drive=dev%d,addr=%x,"
+            "num-queues=1 ", i, paths[i], i, i, SLOT + i);
+    }
+    g = guest_new(1, args->str);
+    g_string_free(args, true);
+    for (i = 0; i < MANY_DISKS; i++) {
+        driver_use(g, &drivers[i]);
+        guest_find_device(g, SLOT + i);
+        guest_start_driver(g);
+        drivers[i] = (Driver) { .pci = g->pci, .vq = g->vq[0] };
+    }
+    wait_kernel_state(g, "running", MANY_DISKS);
+
+    disk_hang(disk);
+    for (i = 0; i < MANY_DISKS; i++) {
+        driver_use(g, &drivers[i]);
+        fill(buf, sizeof(buf), i);
+        drivers[i].req = submit(g, 0, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
+    }
+    wait_in_flight(g, MANY_DISKS);
+
+    /* A change of the graph drains whatever is there */
+    qtest_qmp_send(g->qts, "{'execute': 'blockdev-add', 'arguments':"
+                           " {'driver': 'raw', 'node-name': 'other', 'file':"
+                           " {'driver': 'null-co', 'read-zeroes': true}}}");
+    wait_kernel_state(g, "stopping", MANY_DISKS);
+    disk_resume(disk);
+    rsp = qtest_qmp_receive(g->qts);
+    g_assert_true(qdict_haskey(rsp, "return"));
+    qobject_unref(rsp);
+
+    for (i = 0; i < MANY_DISKS; i++) {
+        driver_use(g, &drivers[i]);
+        g_assert_cmpint(request_wait(drivers[i].req), ==, VIRTIO_BLK_S_OK);
+        check_disk(disk, i * MANY_DISKS_MB * 1024 * 1024 / BLOCK_SIZE, i);
+    }
+    wait_kernel_state(g, "running", MANY_DISKS);
+    for (i = 0; i < MANY_DISKS; i++) {
+        driver_use(g, &drivers[i]);
+        guest_forget_device(g);
+    }
+    guest_quit(g);
+    many_disks_free(paths);
+    disk_free(disk);
+}
+
 /* ---- tests: the machine around the disk ---- */
 
 #define DIMM_MB             16
@@ -6165,6 +6306,7 @@ int main(int argc, char **argv)
     qtest_add_func("/vhost-blk/needed/export-vhost-user",
                    test_export_vhost_user);
 
+    qtest_add_func("/vhost-blk/machine/drain-many", test_drain_many);
     qtest_add_func("/vhost-blk/machine/memory-hotplug", test_memory_hotplug);
 
     qtest_add_func("/vhost-blk/wrong/ring", test_ring_error);
