@@ -1,0 +1,90 @@
+/*
+ * qtests of vhost-blk-pci: what is done often, only with -m slow
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqos/pci-pc.h"
+#include "vhost-blk/test.h"
+
+#define SOAK_STOPS          10000
+#define SOAK_PLUGS          200
+/* Looking at each block takes longer than all the rest */
+#define SOAK_CHECK          100
+
+/* The rounds of each test end when its time is over, if that is limited */
+static gint64 soak_end(void)
+{
+    const char *seconds = g_getenv("VHOST_BLK_SECONDS");
+
+    return seconds && *seconds
+        ? g_get_monotonic_time() + atoi(seconds) * G_TIME_SPAN_SECOND
+        : G_MAXINT64;
+}
+
+static void test_soak_stop_cont(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 2, ",workers=2");
+    gint64 end = soak_end();
+    int i;
+
+    for (i = 0; i < SOAK_STOPS && g_get_monotonic_time() < end; i++) {
+        Load *load = load_start(g);
+
+        qmp(g, "stop");
+        wait_data_path(g, "userspace");
+        qmp(g, "cont");
+        load_wait(load);
+        wait_data_path(g, "kernel");
+        if (i % SOAK_CHECK == 0) {
+            load_check(load, disk);
+        }
+        g_free(load);
+    }
+    load_finish(load_start(g), disk);
+    assert_no_warnings(g);
+    g_test_message("%d rounds of stop and cont", i);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+static void test_soak_hotplug(void)
+{
+    Disk *disk = disk_new();
+    g_autofree char *args = g_strdup_printf("-blockdev driver=host_device,"
+                                            "node-name=dev,filename=%s,"
+                                            "cache.direct=on", disk->path);
+    Guest *g = guest_new(2, args);
+    gint64 end = soak_end();
+    int i;
+
+    for (i = 0; i < SOAK_PLUGS && g_get_monotonic_time() < end; i++) {
+        Load *load;
+
+        qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
+                             "{'drive': 'dev', 'num-queues': 2, 'addr': %s}",
+                             stringify(HOTPLUG_SLOT));
+        guest_find_device(g, HOTPLUG_SLOT);
+        guest_start_driver(g);
+        wait_data_path(g, "kernel");
+        load_finish(load_start(g), disk);
+
+        load = load_start(g);
+        qpci_unplug_acpi_device_test(g->qts, "disk", HOTPLUG_SLOT);
+        guest_forget_device(g);
+        load_free_requests(load);
+        g_free(load);
+    }
+    assert_no_warnings(g);
+    g_test_message("%d rounds of plugging and unplugging", i);
+    guest_quit(g);
+    disk_free(disk);
+}
+
+void add_soak_tests(void)
+{
+    qtest_add_func("/vhost-blk/soak/stop-cont", test_soak_stop_cont);
+    qtest_add_func("/vhost-blk/soak/hotplug", test_soak_hotplug);
+}
