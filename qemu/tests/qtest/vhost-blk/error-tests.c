@@ -28,7 +28,7 @@ static const Policy policies[] = {
     { "read-stop", ",rerror=stop", VIRTIO_BLK_T_IN, "stop", VIRTIO_BLK_S_OK },
     { "discard-stop", ",werror=stop", VIRTIO_BLK_T_DISCARD, "stop",
       VIRTIO_BLK_S_OK },
-    { "iothread-stop", ",werror=stop,iothread=t0 -object iothread,id=t0",
+    { "iothread-stop", ",werror=stop" IOTHREAD,
       VIRTIO_BLK_T_OUT, "stop", VIRTIO_BLK_S_OK },
     { "write-report", ",werror=report", VIRTIO_BLK_T_OUT, "report",
       VIRTIO_BLK_S_IOERR },
@@ -241,7 +241,7 @@ static void test_error_migrate(void)
     const char *const driver[] = {
         "virtio-blk-pci,werror=stop", "vhost-blk-pci,werror=stop",
     };
-    int i, n;
+    int i;
 
     for (i = 0; i < ARRAY_SIZE(driver); i++) {
         Load *load;
@@ -253,17 +253,13 @@ static void test_error_migrate(void)
         assert_stopped(g, load);
         disk_set_bad(disk, BAD_BLOCK, false);
         g = guest_migrate(g, disk, driver[i]);
-        load->guest = g;
-        for (n = 0; n < LOAD; n++) {
-            load->req[n]->guest = g;
-        }
+        load_move(load, g);
         load_finish(load, disk);
         if (i == 0) {
             g = guest_migrate(g, disk, "vhost-blk-pci,werror=stop");
         }
     }
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -282,8 +278,7 @@ static void test_error_queue_reset(void)
     g_assert_cmpint(kernel_count(g, "held"), ==, 1);
     disk_set_bad(disk, 0, false);
     write_block(g, 1, 1);
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-    g->vq[1] = guest_setup_queue(g, 1);
+    guest_renew_queue(g, 1);
     wait_data_path(g, "kernel");
     next = submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf));
     g_assert_cmphex(request_wait(next), ==, VIRTIO_BLK_S_OK);
@@ -339,9 +334,7 @@ static void test_error_reset(void)
     g_free(load);
     guest_forget_device(g);
     guest_find_device(g, SLOT);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     assert_no_io_error(g);
     guest_quit(g);
     disk_free(disk);
@@ -354,21 +347,15 @@ static void test_error_bad_chain(void)
     Request *req;
     Guest *g = guest_boot_failing(disk, &req);
     struct vring_desc *desc = guest_ptr(g, g->vq[1]->desc);
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
 
     /* It goes round in circles */
     desc[1].next = cpu_to_le16(1);
     disk_resume(disk);
-    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
+    wait_needs_reset(g);
     g_assert_cmphex(request_status(req), ==, 0xff);
     request_free(req);
     disk_set_bad(disk, 0, false);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -419,9 +406,7 @@ static void test_start_failed_after_held(void)
     disk_set_bad(disk, 2000, false);
     close(fd);
     write_file(vm, "dirty_writeback_centisecs", centisecs);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     g_free(load);
     guest_quit(g);
     disk_free(disk);

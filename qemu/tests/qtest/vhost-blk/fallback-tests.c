@@ -47,12 +47,10 @@ static const Fallback fallbacks[] = {
 static void check_fallback(const char *drive, const char *device,
                            const char *reason)
 {
-    g_autofree char *args = g_strdup_printf("%s -device vhost-blk-pci,id=disk,"
-        "drive=dev,addr=%d,num-queues=1%s", drive, SLOT, device);
-    Guest *g = guest_new(1, args);
+    g_autofree char *args = g_strdup_printf("%s " DEVICE_ARGS "%s", drive,
+                                            device);
+    Guest *g = guest_boot_args(1, args);
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     assert_served_by_qemu(g);
     assert_reason(g, reason);
     /* A second time changes nothing and says nothing more */
@@ -99,19 +97,18 @@ static void test_fallback_intervals(void)
     check_fallback_drive("stats-intervals.0=10", "statistics intervals");
 }
 
+#define NULL_DRIVE          "-blockdev driver=null-co,node-name=dev," \
+                            "read-zeroes=on,size=16777216 "
+
 /* Needs nothing of the host: not even the module */
 static void test_wrong_vhostfd(void)
 {
     int fd = open("/dev/null", O_RDWR);
-    g_autofree char *args = g_strdup_printf(
-        "-blockdev driver=null-co,node-name=dev,read-zeroes=on,size=16777216 "
-        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1,"
-        "vhostfd=%d", SLOT, fd);
-    Guest *g = guest_new(1, args);
+    g_autofree char *args = g_strdup_printf(NULL_DRIVE DEVICE_ARGS
+                                            ",vhostfd=%d", fd);
+    Guest *g = guest_boot_args(1, args);
 
     close(fd);
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     assert_served_by_qemu(g);
     assert_reason(g, "vhost_set_owner");
     assert_one_warning(g);
@@ -120,14 +117,9 @@ static void test_wrong_vhostfd(void)
 
 static void test_other_drive(void)
 {
-    g_autofree char *args = g_strdup_printf(
-        "-blockdev driver=null-co,node-name=dev,read-zeroes=on,size=16777216 "
-        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1", SLOT);
-    Guest *g = guest_new(1, args);
+    Guest *g = guest_boot_args(1, NULL_DRIVE DEVICE_ARGS);
     g_autofree char *reason = NULL;
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     assert_served_by_qemu(g);
     reason = qom_get_string(g, "data-path-reason");
     g_assert_cmpstr(reason, !=, "");
@@ -174,14 +166,10 @@ static void fail_start(Guest *g)
 {
     gint64 end = g_get_monotonic_time() + TIMEOUT_US;
 
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-add',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_add(g);
     /* To start the kernel takes one more */
     use_up_files(g);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-remove',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_remove(g);
     while (guest_count_warnings(g) < 2) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(10000);
@@ -226,8 +214,7 @@ static void test_start_failed_memory(void)
     assert_reason(g, "does not take the virtqueues");
     limit_files(g, 1024);
     guest_set_pam(g, 0, 3, 0);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }

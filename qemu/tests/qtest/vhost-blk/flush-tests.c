@@ -17,9 +17,7 @@ static void test_flush_after_take_back(void)
     flush(g);
     write_block(g, 1, 1);
     wait_data_path(g, "kernel");
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-add',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_add(g);
     wait_data_path(g, "userspace");
     flushes = disk_flushes(disk);
     flush(g);
@@ -51,7 +49,6 @@ static void test_flush(const char *device, const char *action)
     Disk *disk = disk_new_mapped();
     Guest *g = guest_boot_kernel(disk, 2, device);
     bool stop = !strcmp(action, "stop");
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
     Request *req;
 
     write_block(g, 0, 1);
@@ -60,10 +57,7 @@ static void test_flush(const char *device, const char *action)
     wait_in_flight(g, 1);
     guest_hold_main_loop(g);
     disk_fail_writes(disk, true);
-    while (kernel_count(g, "held") != 1) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
+    wait_kernel_count(g, "held", 1);
     disk_fail_writes(disk, false);
     guest_release_main_loop(g);
 
@@ -107,7 +101,7 @@ static void test_flush_ignore(void)
 
 static void test_flush_report_iothread(void)
 {
-    test_flush(",werror=report,iothread=t0 -object iothread,id=t0", "report");
+    test_flush(",werror=report" IOTHREAD, "report");
 }
 
 void add_flush_tests(void)

@@ -107,16 +107,39 @@ void guest_drop_queue(Guest *g, int index)
     g->vq[index] = NULL;
 }
 
+/* For one that was reset */
+void guest_renew_queue(Guest *g, int index)
+{
+    qvirtqueue_cleanup(g->vdev->bus, g->vq[index], &g->alloc);
+    g->vq[index] = guest_setup_queue(g, index);
+}
+
+static void guest_forget_queues(Guest *g)
+{
+    int i;
+
+    for (i = 0; i < g->queues; i++) {
+        if (g->vq[i]) {
+            qvirtqueue_cleanup(g->vdev->bus, g->vq[i], &g->alloc);
+            g->vq[i] = NULL;
+        }
+    }
+}
+
+/* Reset the device, and go as far as to where queues are set up */
+void guest_begin_driver(Guest *g)
+{
+    qvirtio_start_device(g->vdev);
+    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    guest_forget_queues(g);
+}
+
 void guest_start_driver(Guest *g)
 {
     int i;
 
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    guest_begin_driver(g);
     for (i = 0; i < g->queues; i++) {
-        if (g->vq[i]) {
-            qvirtqueue_cleanup(g->vdev->bus, g->vq[i], &g->alloc);
-        }
         g->vq[i] = guest_setup_queue(g, i);
     }
     qvirtio_set_driver_ok(g->vdev);
@@ -126,9 +149,7 @@ void guest_start_driver(Guest *g)
 void guest_start_driver_at(Guest *g, uint64_t desc, uint64_t avail,
                            uint64_t used)
 {
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
+    guest_begin_driver(g);
     memset(guest_ptr(g, desc), 0, used + 3 * BLOCK_SIZE - desc);
     g->vq[0] = guest_setup_queue_at(g, 0, desc, avail, used);
     qvirtio_set_driver_ok(g->vdev);
@@ -170,14 +191,7 @@ void guest_find_device(Guest *g, int slot)
 
 void guest_forget_device(Guest *g)
 {
-    int i;
-
-    for (i = 0; i < g->queues; i++) {
-        if (g->vq[i]) {
-            qvirtqueue_cleanup(g->vdev->bus, g->vq[i], &g->alloc);
-            g->vq[i] = NULL;
-        }
-    }
+    guest_forget_queues(g);
     if (g->pci) {
         qvirtio_pci_destructor(&g->pci->obj);
         g_free(g->pci);
@@ -210,7 +224,17 @@ Guest *guest_new(int queues, const char *args)
     return g;
 }
 
-/* A running guest with one disk; @drive and @device are more options */
+/* A running guest with one disk, which is in @args */
+Guest *guest_boot_args(int queues, const char *args)
+{
+    Guest *g = guest_new(queues, args);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    return g;
+}
+
+/* With a disk of the host; @drive and @device are more options */
 Guest *guest_boot_with(const char *driver, const char *file, int queues,
                        const char *drive, const char *device)
 {
@@ -219,11 +243,8 @@ Guest *guest_boot_with(const char *driver, const char *file, int queues,
         "cache.direct=on,discard=unmap%s "
         "-device %s,id=disk,drive=dev,addr=%d,num-queues=%d,"
         "serial=qtest%s", file, drive, driver, SLOT, queues, device);
-    Guest *g = guest_new(queues, args);
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
-    return g;
+    return guest_boot_args(queues, args);
 }
 
 Guest *guest_boot(const char *file, int queues, const char *drive,
@@ -238,6 +259,22 @@ Guest *guest_boot_kernel(Disk *disk, int queues, const char *device)
 
     wait_data_path(g, "kernel");
     return g;
+}
+
+/* Have the disk come while the guest runs */
+void guest_plug(Guest *g, const char *drive)
+{
+    qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
+                         "{'drive': %s, 'num-queues': %d, 'addr': %s}",
+                         drive, g->queues, stringify(HOTPLUG_SLOT));
+    guest_find_device(g, HOTPLUG_SLOT);
+    guest_start_driver(g);
+}
+
+void guest_unplug(Guest *g)
+{
+    qpci_unplug_acpi_device_test(g->qts, "disk", HOTPLUG_SLOT);
+    guest_forget_device(g);
 }
 
 char *guest_warnings(Guest *g)

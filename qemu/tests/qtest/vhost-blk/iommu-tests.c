@@ -137,14 +137,6 @@ static Guest *guest_boot_iommu(Disk *disk, int queues, const char *device)
     return g;
 }
 
-/* After which all is well again */
-static void iommu_restart_driver(Guest *g, Disk *disk)
-{
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
-}
-
 static void test_iommu(void)
 {
     Disk *disk = disk_new();
@@ -170,8 +162,7 @@ static void test_iommu_stop_cont(void)
 static void test_iommu_stop_cont_iothread(void)
 {
     Disk *disk = disk_new();
-    Guest *g = guest_boot_iommu(disk, 2,
-                                ",iothread=t0 -object iothread,id=t0");
+    Guest *g = guest_boot_iommu(disk, 2, IOTHREAD);
 
     stop_and_cont(g, disk);
     guest_quit(g);
@@ -185,13 +176,11 @@ static void test_iommu_unused_queue(void)
     Guest *g = guest_new_iommu(disk, 2, "");
 
     iommu_enable(g);
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+    guest_begin_driver(g);
     g->queues = 1;
     g->vq[0] = guest_setup_queue(g, 0);
     qvirtio_set_driver_ok(g->vdev);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -301,7 +290,7 @@ static void test_iommu_miss(void)
         iommu_map(g, req->addr, req->addr, VTD_ENTRY_RW);
         iommu_flush_page(g, req->addr);
         request_free(req);
-        iommu_restart_driver(g, disk);
+        restart_driver(g, disk);
     }
     guest_quit(g);
     disk_free(disk);
@@ -340,7 +329,7 @@ static void test_iommu_permission(void)
     iommu_map(g, req->addr, req->addr, VTD_ENTRY_RW);
     iommu_flush(g);
     request_free(req);
-    iommu_restart_driver(g, disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -366,7 +355,7 @@ static void test_iommu_unmap_ring(void)
     iommu_map(g, used, used, VTD_ENTRY_RW);
     iommu_flush_page(g, used);
     request_free(req);
-    iommu_restart_driver(g, disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -384,8 +373,7 @@ static void test_iommu_ring_not_mapped(void)
     for (i = 0; i < 3; i += 2) {
         uint64_t part = ring + i * 2 * PAGE_SIZE;
 
-        qvirtio_start_device(g->vdev);
-        qvirtio_set_features(g->vdev, wanted_features(g->vdev));
+        guest_begin_driver(g);
         iommu_unmap(g, part);
         iommu_flush(g);
         g->vq[0] = guest_setup_queue_at(g, 0, ring, ring + 2 * PAGE_SIZE,
@@ -395,7 +383,7 @@ static void test_iommu_ring_not_mapped(void)
         guest_drop_queue(g, 0);
         iommu_map(g, part, part, VTD_ENTRY_RW);
         iommu_flush(g);
-        iommu_restart_driver(g, disk);
+        restart_driver(g, disk);
     }
     guest_quit(g);
     disk_free(disk);
@@ -409,9 +397,7 @@ static void test_iommu_enable(void)
     char buf[BLOCK_SIZE] = {};
     Request *req;
 
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     write_block(g, 0, 1);
 
     iommu_enable(g);
@@ -424,7 +410,7 @@ static void test_iommu_enable(void)
     request_free(req);
 
     g->iova = IOMMU_OFFSET;
-    iommu_restart_driver(g, disk);
+    restart_driver(g, disk);
     write_block(g, 0, 2);
     qtest_writel(g->qts, VTD_GCMD, 0);
     assert_reason(g, "");
@@ -435,7 +421,7 @@ static void test_iommu_enable(void)
     request_free(req);
 
     g->iova = 0;
-    iommu_restart_driver(g, disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -451,7 +437,6 @@ static void test_iommu_migrate(void)
     g_autofree char *args = NULL;
     g_autofree char *incoming = NULL;
     Guest *dst;
-    int i;
 
     load_finish(load, disk);
     load = load_start_as(g, VIRTIO_BLK_T_IN, 1);
@@ -463,22 +448,12 @@ static void test_iommu_migrate(void)
     dst = guest_new(2, incoming);
     dst->iova = g->iova;
     guest_move(g, dst, file);
-    load->guest = dst;
-    for (i = 0; i < LOAD; i++) {
-        load->req[i]->guest = dst;
-    }
+    load_move(load, dst);
     load_collect(load);
-    for (i = 0; i < LOAD; i++) {
-        char expected[BLOCK_SIZE];
-
-        fill(expected, sizeof(expected), seed + i);
-        g_assert_true(!memcmp(guest_ptr(dst, load->req[i]->addr), expected,
-                              sizeof(expected)));
-    }
+    load_check_reads(load, seed);
     load_end(load);
     g_free(load);
-    wait_data_path(dst, "kernel");
-    load_finish(load_start(dst), disk);
+    load_by_kernel(dst, disk);
     guest_quit(dst);
     disk_free(disk);
 }

@@ -16,10 +16,7 @@ static void test_mirror(void)
     Load *load;
 
     load_finish(load_start(g), disk);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'blockdev-add', 'arguments': {'driver': 'host_device',"
-        " 'node-name': 'copy', 'filename': %s, 'cache': {'direct': true}}}",
-        copy->path);
+    add_disk_node(g, "copy", copy);
 
     load = load_start(g);
     qtest_qmp_assert_success(g->qts,
@@ -61,17 +58,13 @@ static void test_mirror_pivot(void)
     Load *load;
 
     load_finish(load_start(g), disk);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'blockdev-add', 'arguments': {'driver': 'host_device',"
-        " 'node-name': 'copy', 'filename': %s, 'cache': {'direct': true}}}",
-        copy->path);
+    add_disk_node(g, "copy", copy);
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'blockdev-mirror', 'arguments': {'job-id': 'job',"
         " 'device': 'dev', 'target': 'copy', 'sync': 'full'}}");
     wait_job(g, "job", "ready");
     load = load_start(g);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'job-complete', 'arguments': {'id': 'job'}}");
+    complete_job(g, "job");
     wait_job(g, "job", "gone");
     load_finish(load, copy);
     wait_data_path(g, "kernel");
@@ -92,10 +85,7 @@ static void test_backup(void)
     before = load_start(g);
     load_wait(before);
     wait_data_path(g, "kernel");
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'blockdev-add', 'arguments': {'driver': 'host_device',"
-        " 'node-name': 'copy', 'filename': %s, 'cache': {'direct': true}}}",
-        copy->path);
+    add_disk_node(g, "copy", copy);
     wait_data_path(g, "kernel");
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'blockdev-backup', 'arguments': {'job-id': 'job',"
@@ -284,8 +274,7 @@ static void test_job_mirror_blocking(void)
     traffic_check(t, copy);
 
     traffic_begin(t);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'job-complete', 'arguments': {'id': 'job'}}");
+    complete_job(g, "job");
     traffic_end(t);
     traffic_until_job_done(t, "job");
     traffic_by_kernel(t);
@@ -325,8 +314,7 @@ static void commit_snapshot(Traffic *t)
     traffic_end(t);
     traffic_until_job(t, "job", "ready");
     traffic_begin(t);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'job-complete', 'arguments': {'id': 'job'}}");
+    complete_job(g, "job");
     traffic_end(t);
     traffic_until_job_done(t, "job");
     traffic_begin(t);
@@ -387,8 +375,7 @@ static void test_job_stream(void)
     traffic_end(t);
     traffic_until_job(t, "job", "ready");
     traffic_begin(t);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'job-complete', 'arguments': {'id': 'job'}}");
+    complete_job(g, "job");
     traffic_end(t);
     traffic_until_job_done(t, "job");
     traffic_by_kernel(t);
@@ -436,9 +423,7 @@ static void test_job_incremental(void)
     }
 
     traffic_begin(t);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-remove',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_remove(g);
     traffic_end(t);
     traffic_by_kernel(t);
     traffic_check(t, disk);

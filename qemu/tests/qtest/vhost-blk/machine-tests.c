@@ -205,17 +205,10 @@ static void do_block_at(Guest *g, uint32_t type, uint64_t block, uint64_t addr)
 static void test_memory_hotplug(void)
 {
     Disk *disk = disk_new();
-    g_autofree char *args = g_strdup_printf(
-        "-m slots=1,maxmem=256M -blockdev driver=host_device,node-name=dev,"
-        "filename=%s,cache.direct=on -device vhost-blk-pci,id=disk,drive=dev,"
-        "addr=%d,num-queues=1", disk->path, SLOT);
-    Guest *g = guest_new(1, args);
+    Guest *g = guest_boot_kernel(disk, 1, " -m slots=1,maxmem=256M");
     char buf[BLOCK_SIZE], found[BLOCK_SIZE];
     int i;
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
     for (i = 0; i < 2; i++) {
         Load *load = load_start(g);
         uint64_t addr = dimm_plug(g);

@@ -285,10 +285,8 @@ static void test_migrate_queue_reset(void)
     g_assert_cmphex(request_status(req), ==, 0xff);
     request_free(req);
 
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-    g->vq[1] = guest_setup_queue(g, 1);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    guest_renew_queue(g, 1);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -355,8 +353,7 @@ static void *migrate_no_log(void *opaque)
         qobject_unref(rsp);
     }
     unlink(file);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
     return NULL;

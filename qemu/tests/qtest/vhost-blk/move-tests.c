@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "libqos/pci-pc.h"
 #include "vhost-blk/test.h"
 #include "hw/pci/pci_regs.h"
 #include "standard-headers/linux/virtio_config.h"
@@ -32,7 +31,7 @@ static void test_stop_cont_multiqueue(void)
 
 static void test_stop_cont_iothread(void)
 {
-    test_stop_cont_device(",iothread=t0 -object iothread,id=t0", 2);
+    test_stop_cont_device(IOTHREAD, 2);
 }
 
 /* Each queue has a thread of its own to be stopped in */
@@ -47,14 +46,25 @@ static void test_stop_cont_mapping(void)
         " \"num-queues\": 4, \"iothread-vq-mapping\":"
         " [{\"iothread\": \"t0\"}, {\"iothread\": \"t1\"}]}'",
         disk->path, SLOT);
-    Guest *g = guest_new(4, args);
+    Guest *g = guest_boot_args(4, args);
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     wait_data_path(g, "kernel");
     stop_and_cont(g, disk);
     guest_quit(g);
     disk_free(disk);
+}
+
+/* On each queue a request that does not need the disk */
+static void get_ids(Guest *g)
+{
+    for (int i = 0; i < g->queues; i++) {
+        Request *req = submit(g, i, VIRTIO_BLK_T_GET_ID, 0, NULL,
+                              VIRTIO_BLK_ID_BYTES);
+
+        wait_used(g, i);
+        g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
+        request_free(req);
+    }
 }
 
 /*
@@ -65,35 +75,20 @@ static void test_hung(const char *device)
 {
     Disk *disk = disk_new_mapped();
     Guest *g = guest_boot_kernel(disk, 2, device);
-    Request *req;
     Load *load;
     int i;
 
     /* Rather than to hang as well */
     alarm(TIMEOUT_US / G_USEC_PER_SEC * 2);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-add',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_add(g);
     disk_hang(disk);
     load = load_start(g);
-    /* One that does not need the disk: so QEMU has taken the others, too */
-    for (i = 0; i < g->queues; i++) {
-        req = submit(g, i, VIRTIO_BLK_T_GET_ID, 0, NULL, VIRTIO_BLK_ID_BYTES);
-        wait_used(g, i);
-        g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
-        request_free(req);
-    }
+    /* So QEMU has taken the others, too */
+    get_ids(g);
 
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-remove',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_remove(g);
     wait_reason(g, "transition");
-    for (i = 0; i < g->queues; i++) {
-        req = submit(g, i, VIRTIO_BLK_T_GET_ID, 0, NULL, VIRTIO_BLK_ID_BYTES);
-        wait_used(g, i);
-        g_assert_cmphex(request_status(req), ==, VIRTIO_BLK_S_OK);
-        request_free(req);
-    }
+    get_ids(g);
     assert_reason(g, "transition");
     for (i = 0; i < LOAD; i++) {
         g_assert_cmphex(request_status(load->req[i]), ==, 0xff);
@@ -115,7 +110,7 @@ static void test_hung_main_loop(void)
 
 static void test_hung_iothread(void)
 {
-    test_hung(",iothread=t0 -object iothread,id=t0");
+    test_hung(IOTHREAD);
 }
 
 /* Of the file that QEMU has open as /dev/vhost-blk */
@@ -152,9 +147,7 @@ static void test_no_kicks(void)
     uint64_t kicks;
 
     load_finish(load_start(g), disk);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-add',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_add(g);
     kicks = count_kicks(g);
     g_assert_cmpint(kicks, >, 0);
     load_finish(load_start(g), disk);
@@ -178,8 +171,7 @@ static void test_bus_master(void)
     g->vdev->bus->set_status(g->vdev, g->vdev->bus->get_status(g->vdev) |
                                       VIRTIO_CONFIG_S_DRIVER_OK);
     load_finish(load_start(g), disk);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -280,18 +272,12 @@ static void test_hotplug(void)
     int i;
 
     for (i = 0; i < 2; i++) {
-        qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
-                             "{'drive': 'dev', 'num-queues': 2, 'addr': %s}",
-                             stringify(HOTPLUG_SLOT));
-        guest_find_device(g, HOTPLUG_SLOT);
-        guest_start_driver(g);
-        wait_data_path(g, "kernel");
-        load_finish(load_start(g), disk);
+        guest_plug(g, "dev");
+        load_by_kernel(g, disk);
         write_block(g, 300 + i, 30 + i);
 
         g_free(load_start(g));
-        qpci_unplug_acpi_device_test(g->qts, "disk", HOTPLUG_SLOT);
-        guest_forget_device(g);
+        guest_unplug(g);
         check_disk(disk, 300 + i, 30 + i);
     }
     guest_quit(g);

@@ -9,6 +9,17 @@
 #include "hw/pci/pci_regs.h"
 #include "qemu/atomic.h"
 
+/* An interrupt: the device writes it to memory */
+static void wait_message(uint32_t *message, uint32_t expected)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (qatomic_read(message) != expected) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+    *message = 0;
+}
+
 static void test_msix_mask(void)
 {
     Disk *disk = disk_new();
@@ -51,20 +62,12 @@ static void test_msix_mask(void)
             qmp(g, "cont");
         }
         qpci_io_writel(g->pci->pdev, g->pci->pdev->msix_table_bar, ctrl, 0);
-        end = g_get_monotonic_time() + TIMEOUT_US;
-        while (qatomic_read(message) != vqpci->msix_data) {
-            g_assert_cmpint(g_get_monotonic_time(), <, end);
-        }
-        *message = 0;
+        wait_message(message, vqpci->msix_data);
         wait_data_path(g, "kernel");
 
         /* And unmasked: one arrives */
         write_block(g, i, i);
-        end = g_get_monotonic_time() + TIMEOUT_US;
-        while (qatomic_read(message) != vqpci->msix_data) {
-            g_assert_cmpint(g_get_monotonic_time(), <, end);
-        }
-        *message = 0;
+        wait_message(message, vqpci->msix_data);
     }
     guest_quit(g);
     disk_free(disk);

@@ -81,9 +81,7 @@ static void test_dirty_bitmap(void)
     g_assert_cmpint(count, >=, BLOCK_SIZE);
 
     load = load_start(g);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-remove',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_remove(g);
     load_finish(load, disk);
     wait_data_path(g, "kernel");
     assert_served_by_kernel(g);
@@ -114,11 +112,7 @@ static void test_dirty_bitmap_growing(void)
         "{'execute': 'blockdev-add', 'arguments': {'driver': 'qcow2',"
         " 'node-name': 'image', 'file': {'driver': 'throttle',"
         " 'throttle-group': 'slow', 'file': 'file'}}}");
-    qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
-                         "{'drive': 'image', 'num-queues': 1, 'addr': %s}",
-                         stringify(HOTPLUG_SLOT));
-    guest_find_device(g, HOTPLUG_SLOT);
-    guest_start_driver(g);
+    guest_plug(g, "image");
 
     qtest_qmp_assert_success(g->qts,
         "{'execute': 'qom-set', 'arguments': {'path': '/objects/slow',"
@@ -189,7 +183,7 @@ static void test_dirty_bitmap_disabled(void)
         " 'data': {'node': 'dev', 'name': 'b'}}]}}");
     watch_finish(&watch, disk);
 
-    change_bitmap(g, "block-dirty-bitmap-remove");
+    bitmap_remove(g);
     wait_data_path(g, "kernel");
     assert_served_by_kernel(g);
     guest_quit(g);

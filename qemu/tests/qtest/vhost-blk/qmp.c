@@ -91,30 +91,6 @@ void qmp(Guest *g, const char *command)
     qtest_qmp_assert_success(g->qts, "{'execute': %s}", command);
 }
 
-void wait_job(Guest *g, const char *id, const char *status)
-{
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
-    bool found = false;
-
-    while (!found) {
-        QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-jobs'}");
-        QListEntry *entry;
-        bool exists = false;
-
-        QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-            QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
-
-            if (!strcmp(qdict_get_str(info, "id"), id)) {
-                exists = true;
-                found = !strcmp(qdict_get_str(info, "status"), status);
-            }
-        }
-        found |= !exists && !strcmp(status, "gone");
-        qobject_unref(rsp);
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-    }
-}
-
 /* What the host finds at QEMU's files of the module */
 char *kernel_info(Guest *g)
 {
@@ -188,14 +164,33 @@ void assert_served_by_kernel(Guest *g)
     wait_data_path(g, "kernel");
 }
 
-void wait_in_flight(Guest *g, uint64_t count)
+void wait_kernel_count(Guest *g, const char *name, uint64_t count)
 {
     gint64 end = g_get_monotonic_time() + TIMEOUT_US;
 
-    while (kernel_count(g, "in-flight") != count) {
+    while (kernel_count(g, name) != count) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(1000);
     }
+}
+
+void wait_in_flight(Guest *g, uint64_t count)
+{
+    wait_kernel_count(g, "in-flight", count);
+}
+
+/* The data path gets to the kernel, and what the guest writes to the disk */
+void load_by_kernel(Guest *g, Disk *disk)
+{
+    wait_data_path(g, "kernel");
+    load_finish(load_start(g), disk);
+}
+
+/* After which all is well again */
+void restart_driver(Guest *g, Disk *disk)
+{
+    guest_start_driver(g);
+    load_by_kernel(g, disk);
 }
 
 void stop_and_cont(Guest *g, Disk *disk)
@@ -241,6 +236,22 @@ bool job_is(Guest *g, const char *id, const char *status)
     }
     qobject_unref(rsp);
     return found;
+}
+
+void wait_job(Guest *g, const char *id, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    while (!job_is(g, id, status)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+/* One that is ready */
+void complete_job(Guest *g, const char *id)
+{
+    qtest_qmp_assert_success(g->qts,
+        "{'execute': 'job-complete', 'arguments': {'id': %s}}", id);
 }
 
 /* One that stays when it is done, for its error to be asked for */
@@ -297,6 +308,17 @@ void change_bitmap(Guest *g, const char *command)
 {
     qtest_qmp_assert_success(g->qts, "{'execute': %s, 'arguments':"
                              " {'node': 'dev', 'name': 'b'}}", command);
+}
+
+/* One of the disk: the block layer has to see each write */
+void bitmap_add(Guest *g)
+{
+    change_bitmap(g, "block-dirty-bitmap-add");
+}
+
+void bitmap_remove(Guest *g)
+{
+    change_bitmap(g, "block-dirty-bitmap-remove");
 }
 
 void set_throttle(Guest *g, int iops)

@@ -42,9 +42,7 @@ static void test_driver_reset(void)
 
     for (i = 0; i < 3; i++) {
         g_free(load_start(g));
-        guest_start_driver(g);
-        wait_data_path(g, "kernel");
-        load_finish(load_start(g), disk);
+        restart_driver(g, disk);
     }
     guest_quit(g);
     disk_free(disk);
@@ -62,8 +60,7 @@ static void test_queue_reset(void)
     reset_queue(g, 1);
     wait_data_path(g, "kernel");
 
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-    g->vq[1] = guest_setup_queue(g, 1);
+    guest_renew_queue(g, 1);
     wait_data_path(g, "kernel");
     fill(buf, sizeof(buf), 77);
     req = submit(g, 1, VIRTIO_BLK_T_OUT, 200 * BLOCK_SECTORS, buf, sizeof(buf));
@@ -77,15 +74,12 @@ static void test_queue_reset(void)
 static void test_queue_reset_userspace(void)
 {
     Disk *disk = disk_new_slow();
-    Guest *g = guest_boot_kernel(disk, 2,
-                                 ",iothread=t0 -object iothread,id=t0");
+    Guest *g = guest_boot_kernel(disk, 2, IOTHREAD);
     Request *req[8];
     char buf[BLOCK_SIZE] = {};
     int i;
 
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-add',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    bitmap_add(g);
     for (i = 0; i < ARRAY_SIZE(req); i++) {
         req[i] = submit(g, 1, VIRTIO_BLK_T_OUT, i * BLOCK_SECTORS, buf,
                         sizeof(buf));
@@ -98,11 +92,8 @@ static void test_queue_reset_userspace(void)
         g_assert_cmphex(request_status(req[i]), ==, VIRTIO_BLK_S_OK);
         request_free(req[i]);
     }
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-    g->vq[1] = guest_setup_queue(g, 1);
-    qtest_qmp_assert_success(g->qts,
-        "{'execute': 'block-dirty-bitmap-remove',"
-        " 'arguments': {'node': 'dev', 'name': 'b'}}");
+    guest_renew_queue(g, 1);
+    bitmap_remove(g);
     wait_data_path(g, "kernel");
     g_assert_cmpint(request_wait(submit(g, 1, VIRTIO_BLK_T_OUT, 0, buf,
                                         sizeof(buf))), ==, VIRTIO_BLK_S_OK);
@@ -114,8 +105,7 @@ static void test_queue_reset_userspace(void)
 static void test_queue_reset_full(void)
 {
     Disk *disk = disk_new();
-    Guest *g = guest_boot_kernel(disk, 2,
-                                 ",iothread=t0 -object iothread,id=t0");
+    Guest *g = guest_boot_kernel(disk, 2, IOTHREAD);
     Request *req[16];
     char buf[BLOCK_SIZE] = {};
     uint16_t head;
@@ -138,8 +128,7 @@ static void test_queue_reset_full(void)
             g_assert_cmphex(request_status(req[i]), ==, 0xff);
             request_free(req[i]);
         }
-        qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-        g->vq[1] = guest_setup_queue(g, 1);
+        guest_renew_queue(g, 1);
         wait_data_path(g, "kernel");
     }
     load_finish(load_start(g), disk);
@@ -151,8 +140,7 @@ static void test_queue_reset_full(void)
 static void test_queue_reset_stop(void)
 {
     Disk *disk = disk_new();
-    Guest *g = guest_boot_kernel(disk, 2,
-                                 ",iothread=t0 -object iothread,id=t0");
+    Guest *g = guest_boot_kernel(disk, 2, IOTHREAD);
     Request *req;
     char buf[BLOCK_SIZE] = {};
     uint16_t head;
@@ -165,10 +153,8 @@ static void test_queue_reset_stop(void)
     g_usleep(100000);
     g_assert_cmphex(request_status(req), ==, 0xff);
     request_free(req);
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-    g->vq[1] = guest_setup_queue(g, 1);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    guest_renew_queue(g, 1);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -202,10 +188,8 @@ static void test_queue_reset_stop_others(void)
     wait_data_path(g, "kernel");
     check_kernel_alone(g, disk);
 
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
-    g->vq[1] = guest_setup_queue(g, 1);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    guest_renew_queue(g, 1);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -216,10 +200,7 @@ static void test_queue_reset_early(void)
     Disk *disk = disk_new();
     Guest *g = guest_boot(disk->path, 2, "", "");
 
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    guest_begin_driver(g);
     g->vq[0] = guest_setup_queue(g, 0);
     g->vq[1] = guest_setup_queue(g, 1);
     reset_queue(g, 1);
@@ -236,11 +217,9 @@ static void test_queue_reset_no_medium(void)
     g_autofree char *args = g_strdup_printf(
         "-drive if=none,id=drive,driver=null-co,read-zeroes=on,size=16M "
         "-device vhost-blk-pci,id=disk,drive=drive,addr=%d,num-queues=2", SLOT);
-    Guest *g = guest_new(2, args);
+    Guest *g = guest_boot_args(2, args);
     char buf[BLOCK_SIZE] = {};
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     g_free(qtest_hmp(g->qts, "drive_del drive"));
     g_assert_cmpint(do_request(g, VIRTIO_BLK_T_OUT, 0, buf, sizeof(buf)), ==,
                     VIRTIO_BLK_S_IOERR);

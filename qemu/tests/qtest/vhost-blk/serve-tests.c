@@ -199,14 +199,10 @@ static void test_raw(void)
     g_autofree char *args = g_strdup_printf(
         "-blockdev driver=raw,node-name=dev,cache.direct=on,"
         "file.driver=host_device,file.filename=%s,file.cache.direct=on "
-        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1",
-        disk->path, SLOT);
-    Guest *g = guest_new(1, args);
+        DEVICE_ARGS, disk->path);
+    Guest *g = guest_boot_args(1, args);
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }

@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "libqos/pci-pc.h"
 #include "vhost-blk/test.h"
 
 #define SOAK_STOPS          10000
@@ -63,17 +62,11 @@ static void test_soak_hotplug(void)
     for (i = 0; i < SOAK_PLUGS && g_get_monotonic_time() < end; i++) {
         Load *load;
 
-        qtest_qmp_device_add(g->qts, "vhost-blk-pci", "disk",
-                             "{'drive': 'dev', 'num-queues': 2, 'addr': %s}",
-                             stringify(HOTPLUG_SLOT));
-        guest_find_device(g, HOTPLUG_SLOT);
-        guest_start_driver(g);
-        wait_data_path(g, "kernel");
-        load_finish(load_start(g), disk);
+        guest_plug(g, "dev");
+        load_by_kernel(g, disk);
 
         load = load_start(g);
-        qpci_unplug_acpi_device_test(g->qts, "disk", HOTPLUG_SLOT);
-        guest_forget_device(g);
+        guest_unplug(g);
         load_free_requests(load);
         g_free(load);
     }

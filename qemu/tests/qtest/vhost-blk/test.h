@@ -96,6 +96,12 @@ typedef struct Guest {
     uint64_t pages;
 } Guest;
 
+/* What guest_boot_args() wants of a drive that has the name "dev" */
+#define DEVICE_ARGS         "-device vhost-blk-pci,id=disk,drive=dev,addr=" \
+                            stringify(SLOT) ",num-queues=1"
+/* More options of the device */
+#define IOTHREAD            ",iothread=t0 -object iothread,id=t0"
+
 uint64_t wanted_features(QVirtioDevice *vdev);
 void *guest_ptr(Guest *g, uint64_t addr);
 struct vring_avail *avail_ring(Guest *g, QVirtQueue *vq);
@@ -104,6 +110,8 @@ QVirtQueue *guest_setup_queue_at(Guest *g, int index, uint64_t desc,
                                  uint64_t avail, uint64_t used);
 QVirtQueue *guest_setup_queue(Guest *g, int index);
 void guest_drop_queue(Guest *g, int index);
+void guest_renew_queue(Guest *g, int index);
+void guest_begin_driver(Guest *g);
 void guest_start_driver(Guest *g);
 void guest_start_driver_at(Guest *g, uint64_t desc, uint64_t avail,
                            uint64_t used);
@@ -113,11 +121,14 @@ void guest_set_pam(Guest *g, int n, int low, int high);
 void guest_find_device(Guest *g, int slot);
 void guest_forget_device(Guest *g);
 Guest *guest_new(int queues, const char *args);
+Guest *guest_boot_args(int queues, const char *args);
 Guest *guest_boot_with(const char *driver, const char *file, int queues,
                        const char *drive, const char *device);
 Guest *guest_boot(const char *file, int queues, const char *drive,
                   const char *device);
 Guest *guest_boot_kernel(Disk *disk, int queues, const char *device);
+void guest_plug(Guest *g, const char *drive);
+void guest_unplug(Guest *g);
 char *guest_warnings(Guest *g);
 void assert_no_warnings(Guest *g);
 int guest_count_warnings(Guest *g);
@@ -195,7 +206,6 @@ void assert_reason(Guest *g, const char *text);
 void wait_reason(Guest *g, const char *text);
 int64_t blockstat(Guest *g, const char *name);
 void qmp(Guest *g, const char *command);
-void wait_job(Guest *g, const char *id, const char *status);
 char *kernel_info(Guest *g);
 bool kernel_is_stopping(Guest *g);
 uint64_t kernel_count(Guest *g, const char *name);
@@ -203,15 +213,22 @@ uint64_t kernel_served(Guest *g);
 void assert_served_by(Guest *g, bool kernel);
 void assert_served_by_qemu(Guest *g);
 void assert_served_by_kernel(Guest *g);
+void wait_kernel_count(Guest *g, const char *name, uint64_t count);
 void wait_in_flight(Guest *g, uint64_t count);
+void load_by_kernel(Guest *g, Disk *disk);
+void restart_driver(Guest *g, Disk *disk);
 void stop_and_cont(Guest *g, Disk *disk);
 void add_and_delete_node(Guest *g);
 bool job_is(Guest *g, const char *id, const char *status);
+void wait_job(Guest *g, const char *id, const char *status);
+void complete_job(Guest *g, const char *id);
 void conclude_job(Guest *g, const char *id);
 void add_disk_node(Guest *g, const char *node, Disk *disk);
 void delete_node(Guest *g, const char *node);
 void add_image(Guest *g);
 void change_bitmap(Guest *g, const char *command);
+void bitmap_add(Guest *g);
+void bitmap_remove(Guest *g);
 void set_throttle(Guest *g, int iops);
 void assert_io_status(Guest *g, const char *expected);
 void assert_run_state(Guest *g, const char *expected);

@@ -13,19 +13,14 @@ static void test_ring_error(void)
 {
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 1, "");
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
 
     load_finish(load_start(g), disk);
     /* No descriptor has this number */
     kick(g, g->vq[0], g->vq[0]->size);
-    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-    }
+    wait_needs_reset(g);
     assert_reason(g, "bad virtqueue");
 
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -35,7 +30,6 @@ static void test_ring_error_hung(void)
 {
     Disk *disk = disk_new_mapped();
     Guest *g = guest_boot_kernel(disk, 2, "");
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
     char buf[BLOCK_SIZE] = {};
     Request *req;
 
@@ -50,9 +44,7 @@ static void test_ring_error_hung(void)
 
     disk_resume(disk);
     g_assert_cmphex(request_wait(req), ==, VIRTIO_BLK_S_OK);
-    while (!(g->vdev->bus->get_status(g->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-    }
+    wait_needs_reset(g);
     alarm(0);
     assert_reason(g, "bad virtqueue");
     guest_quit(g);
@@ -70,10 +62,7 @@ static void test_legacy_unused_queue(void)
                           ",disable-modern=on,disable-legacy=off");
     uint64_t flushes;
 
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    guest_begin_driver(g);
     g->vq[0] = guest_setup_queue(g, 0);
     qvirtio_set_driver_ok(g->vdev);
     write_block(g, 0, 1);
@@ -86,9 +75,7 @@ static void test_legacy_unused_queue(void)
                     ==, VIRTIO_BLK_S_OK);
     g_assert_cmpint(disk_flushes(disk), >, flushes);
 
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -99,22 +86,17 @@ static void test_enable_while_running(void)
     Disk *disk = disk_new();
     Guest *g = guest_boot(disk->path, 2, "", "");
 
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    guest_begin_driver(g);
     g->vq[0] = guest_setup_queue(g, 0);
     qvirtio_set_driver_ok(g->vdev);
     wait_data_path(g, "kernel");
     write_block(g, 0, 1);
 
     g->vq[1] = guest_setup_queue(g, 1);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
 
     guest_enable_queue(g, 0);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -135,8 +117,7 @@ static void test_queue_left_behind(void)
     g->queues = 1;
     g->vq[0] = guest_setup_queue(g, 0);
     qvirtio_set_driver_ok(g->vdev);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
 
     g_assert_cmpint(le16_to_cpu(used_ring(g, left)->idx), ==,
                     left->last_used_idx);
@@ -158,9 +139,7 @@ static void test_used_index(void)
     g_assert_cmphex(g->vdev->bus->get_status(g->vdev) &
                     VIRTIO_CONFIG_S_NEEDS_RESET, !=, 0);
     qmp(g, "cont");
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -195,10 +174,7 @@ static void test_ring_in_rom(void)
     Disk *disk = disk_new();
     Guest *g = guest_boot_kernel(disk, 2, "");
 
-    qvirtio_start_device(g->vdev);
-    qvirtio_set_features(g->vdev, wanted_features(g->vdev));
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[0], &g->alloc);
-    qvirtqueue_cleanup(g->vdev->bus, g->vq[1], &g->alloc);
+    guest_begin_driver(g);
     g->vq[0] = guest_setup_queue(g, 0);
     g->vq[1] = guest_setup_queue_at(g, 1, 0, 0, 0xfffc0000);
     guest_drop_queue(g, 1);
@@ -236,9 +212,7 @@ static void test_ring_split(void)
 
     request_free(req);
     guest_drop_queue(g, 0);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    restart_driver(g, disk);
     guest_quit(g);
     disk_free(disk);
 }
@@ -247,7 +221,7 @@ static void test_ring_split(void)
 static void test_memory_regions(void)
 {
     Disk *disk = disk_new();
-    GString *args = g_string_new("-m slots=128,maxmem=1G ");
+    GString *args = g_string_new(" -m slots=128,maxmem=1G");
     g_autofree char *max = NULL;
     Guest *g;
     int i;
@@ -256,18 +230,11 @@ static void test_memory_regions(void)
         "/sys/module/vhost/parameters/max_mem_regions", &max, NULL, NULL));
     /* What is left is enough for the machine, not for what comes below */
     for (i = 0; i < atoi(max) - 4; i++) {
-        g_string_append_printf(args, "-object memory-backend-ram,size=2M,id=m%d"
-                               " -device pc-dimm,memdev=m%d ", i, i);
+        g_string_append_printf(args, " -object memory-backend-ram,size=2M,"
+                               "id=m%d -device pc-dimm,memdev=m%d", i, i);
     }
-    g_string_append_printf(args, "-blockdev driver=host_device,node-name=dev,"
-                           "filename=%s,cache.direct=on -device vhost-blk-pci,"
-                           "id=disk,drive=dev,addr=%d,num-queues=1",
-                           disk->path, SLOT);
-    g = guest_new(1, args->str);
+    g = guest_boot_kernel(disk, 1, args->str);
     g_string_free(args, true);
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
-    wait_data_path(g, "kernel");
     load_finish(load_start(g), disk);
 
     for (i = 0; i < 6; i++) {
@@ -281,8 +248,7 @@ static void test_memory_regions(void)
     for (i = 0; i < 6; i++) {
         guest_set_pam(g, i, 0, 0);
     }
-    wait_data_path(g, "kernel");
-    load_finish(load_start(g), disk);
+    load_by_kernel(g, disk);
     guest_quit(g);
     disk_free(disk);
 }

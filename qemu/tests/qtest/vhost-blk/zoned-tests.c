@@ -282,19 +282,13 @@ static void test_zoned_append_limit(void)
 }
 
 /* QEMU appends where the kernel has left off, and the kernel where QEMU has */
-static void take_back_zoned(const char *args, const char *device)
+static void take_back_zoned(const char *device)
 {
     Disk *disk = disk_new_zoned();
-    g_autofree char *all = g_strdup_printf(
-        "%s -blockdev driver=host_device,node-name=dev,filename=%s,"
-        "cache.direct=on -device vhost-blk-pci,id=disk,drive=dev,addr=%d,"
-        "num-queues=1%s", args, disk->path, SLOT, device);
-    Guest *g = guest_new(1, all);
+    Guest *g = guest_boot_kernel(disk, 1, device);
     int zone = CONVENTIONAL_ZONES, i;
     Appends appends;
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     for (i = 0; i < 2; i++) {
         wait_data_path(g, "kernel");
         appends = appends_start(g, disk, zone);
@@ -328,12 +322,12 @@ static void take_back_zoned(const char *args, const char *device)
 
 static void test_zoned_take_back(void)
 {
-    take_back_zoned("", "");
+    take_back_zoned("");
 }
 
 static void test_zoned_take_back_iothread(void)
 {
-    take_back_zoned("-object iothread,id=io", ",iothread=io");
+    take_back_zoned(IOTHREAD);
 }
 
 /* Zeroes that QEMU has the disk write move the write pointer as well */
@@ -391,7 +385,6 @@ static void test_zoned_held_write(void)
 {
     Disk *disk = disk_map(disk_new_zoned());
     Guest *g = guest_boot_kernel(disk, 1, ",werror=stop");
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
     int zone = CONVENTIONAL_ZONES;
     uint64_t block = zone * ZONE_BLOCKS + 2;
     char buf[BLOCK_SIZE];
@@ -407,10 +400,7 @@ static void test_zoned_held_write(void)
     guest_hold_main_loop(g);
     disk_set_bad(disk, block, true);
     disk_resume(disk);
-    while (kernel_count(g, "held") != 1) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
+    wait_kernel_count(g, "held", 1);
     disk_set_bad(disk, block, false);
     guest_release_main_loop(g);
 
@@ -516,12 +506,9 @@ static void test_zoned_raw(void)
     g_autofree char *args = g_strdup_printf(
         "-blockdev driver=raw,node-name=dev,cache.direct=on,"
         "file.driver=host_device,file.filename=%s,file.cache.direct=on "
-        "-device vhost-blk-pci,id=disk,drive=dev,addr=%d,num-queues=1",
-        disk->path, SLOT);
-    Guest *g = guest_new(1, args);
+        DEVICE_ARGS, disk->path);
+    Guest *g = guest_boot_args(1, args);
 
-    guest_find_device(g, SLOT);
-    guest_start_driver(g);
     wait_reason(g, "are hidden by another");
     guest_quit(g);
     disk_free(disk);
