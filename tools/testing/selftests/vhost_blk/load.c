@@ -160,6 +160,7 @@ FIXTURE_TEARDOWN(busy)
 
 struct refiller {
 	struct vq *vq;
+	pthread_t thread;
 	int stop;
 	unsigned long done;
 };
@@ -183,8 +184,7 @@ static void *refiller_run(void *arg)
 	return NULL;
 }
 
-static bool refiller_start(struct refiller *r, pthread_t *thread,
-			   struct bench *b)
+static bool refiller_start(struct refiller *r, struct bench *b)
 {
 	struct gbuf hdr = guest_alloc(&b->dev.mem, 16);
 	struct gbuf data = guest_alloc(&b->dev.mem, 4096);
@@ -203,13 +203,13 @@ static bool refiller_start(struct refiller *r, pthread_t *thread,
 	}
 	vq_publish(vq);
 	vq_kick(vq);
-	return !pthread_create(thread, NULL, refiller_run, r);
+	return !pthread_create(&r->thread, NULL, refiller_run, r);
 }
 
-static void refiller_stop(struct refiller *r, pthread_t thread)
+static void refiller_stop(struct refiller *r)
 {
 	__atomic_store_n(&r->stop, 1, __ATOMIC_RELAXED);
-	pthread_join(thread, NULL);
+	pthread_join(r->thread, NULL);
 }
 
 /* Two queues with one worker; one of them is never empty. */
@@ -219,10 +219,9 @@ TEST_F(busy, the_other_queue_gets_its_turn)
 	struct gbuf data = guest_alloc(&dev->mem, 512);
 	struct timespec from, to;
 	struct refiller refiller;
-	pthread_t thread;
 	int i;
 
-	ASSERT_TRUE(refiller_start(&refiller, &thread, &self->b));
+	ASSERT_TRUE(refiller_start(&refiller, &self->b));
 	usleep(100000);
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	for (i = 0; i < 20; i++) {
@@ -232,7 +231,7 @@ TEST_F(busy, the_other_queue_gets_its_turn)
 	clock_gettime(CLOCK_MONOTONIC, &to);
 	/* Within a second each, whatever the machine does meanwhile. */
 	EXPECT_LT(to.tv_sec - from.tv_sec, 20);
-	refiller_stop(&refiller, thread);
+	refiller_stop(&refiller);
 	EXPECT_GT(refiller.done, 256);
 	ASSERT_TRUE(vdev_restart(dev, 0));
 }
@@ -251,6 +250,22 @@ static int first_stalled(struct stall *stall, unsigned int n)
 		if (pfd[i].revents)
 			return i;
 	return -1;
+}
+
+/* Reads in queue 0, no two of which can be merged, until all are in flight. */
+static bool start_reads(struct vdev *dev, struct blk_req *req, unsigned int n)
+{
+	struct gbuf data = guest_alloc(&dev->mem, 512);
+	struct vq *vq = &dev->vq[0];
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 100 * i, data);
+		blk_req_queue(vq, &req[i]);
+	}
+	vq_publish(vq);
+	vq_kick(vq);
+	return vdev_wait_in_flight(dev, n);
 }
 
 static void queue_get_id(struct vdev *dev, struct vq *vq, struct blk_req *req)
@@ -272,20 +287,12 @@ TEST_F(busy, the_other_queue_gets_its_turn_between_completions)
 	struct vdev *dev = &self->b.dev;
 	struct blk_req req[2], other[2];
 	struct stall stall[2], worker;
-	struct gbuf data;
 	unsigned int i;
 	int first;
 
 	BENCH_AGAIN(&self->b, &opts, return);
-	data = guest_alloc(&dev->mem, 512);
 	ASSERT_TRUE(backend_hold(&self->b.be));
-	for (i = 0; i < ARRAY_SIZE(req); i++) {
-		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 100 * i, data);
-		blk_req_queue(&dev->vq[0], &req[i]);
-	}
-	vq_publish(&dev->vq[0]);
-	vq_kick(&dev->vq[0]);
-	ASSERT_TRUE(vdev_wait_in_flight(dev, ARRAY_SIZE(req)));
+	ASSERT_TRUE(start_reads(dev, req, ARRAY_SIZE(req)));
 	for (i = 0; i < ARRAY_SIZE(req); i++) {
 		if (!stall_begin(&stall[i], req[i].hdr.p))
 			SKIP(return, "needs CONFIG_USERFAULTFD with shmem");
@@ -318,10 +325,9 @@ TEST_F(busy, stopped_while_it_is_refilled)
 {
 	struct vdev *dev = &self->b.dev;
 	struct refiller refiller;
-	pthread_t thread;
 	int i;
 
-	ASSERT_TRUE(refiller_start(&refiller, &thread, &self->b));
+	ASSERT_TRUE(refiller_start(&refiller, &self->b));
 	for (i = 0; i < 50; i++) {
 		uint16_t used;
 
@@ -333,7 +339,7 @@ TEST_F(busy, stopped_while_it_is_refilled)
 		EXPECT_EQ(used, vq_used_idx(&dev->vq[0]));
 		ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
 	}
-	refiller_stop(&refiller, thread);
+	refiller_stop(&refiller);
 	ASSERT_TRUE(vdev_restart(dev, 0));
 	EXPECT_TRUE(oracle_queue_works(dev, &self->b.be, &dev->vq[0], 8));
 }
@@ -342,13 +348,12 @@ TEST_F(busy, closed_while_it_is_refilled)
 {
 	struct vdev *dev = &self->b.dev;
 	struct refiller refiller;
-	pthread_t thread;
 
-	ASSERT_TRUE(refiller_start(&refiller, &thread, &self->b));
+	ASSERT_TRUE(refiller_start(&refiller, &self->b));
 	usleep(50000);
 	EXPECT_EQ(0, close(dev->fd));
 	dev->fd = -1;
-	refiller_stop(&refiller, thread);
+	refiller_stop(&refiller);
 	EXPECT_EQ(0, oracle_pins());
 }
 
@@ -356,11 +361,10 @@ TEST_F(busy, base_of_a_running_ring)
 {
 	struct vdev *dev = &self->b.dev;
 	struct refiller refiller;
-	pthread_t thread;
 	unsigned long before;
 	int i;
 
-	ASSERT_TRUE(refiller_start(&refiller, &thread, &self->b));
+	ASSERT_TRUE(refiller_start(&refiller, &self->b));
 	before = refiller.done;
 	for (i = 0; i < 200; i++) {
 		EXPECT_GE(vdev_vring_base(dev, 0), 0);
@@ -368,7 +372,7 @@ TEST_F(busy, base_of_a_running_ring)
 	}
 	/* Asking does not stop it. */
 	EXPECT_GT(refiller.done, before);
-	refiller_stop(&refiller, thread);
+	refiller_stop(&refiller);
 	ASSERT_TRUE(vdev_restart(dev, 0));
 }
 
@@ -438,18 +442,10 @@ TEST_F(busy, ioctls_while_the_worker_sleeps)
 	struct vhost_vring_file call = { 0, 0 };
 	struct vhost_blk_stats st;
 	struct blk_req req[8];
-	struct gbuf data;
 	unsigned int i;
 
 	BENCH_AGAIN(&self->b, &opts, return);
-	data = guest_alloc(&dev->mem, 512);
-	for (i = 0; i < ARRAY_SIZE(req); i++) {
-		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 100 * i, data);
-		blk_req_queue(&dev->vq[0], &req[i]);
-	}
-	vq_publish(&dev->vq[0]);
-	vq_kick(&dev->vq[0]);
-	ASSERT_TRUE(vdev_wait_in_flight(dev, ARRAY_SIZE(req)));
+	ASSERT_TRUE(start_reads(dev, req, ARRAY_SIZE(req)));
 
 	/* Four seconds of work are queued; this needs to wait for none of it. */
 	call.fd = dev->vq[0].call;

@@ -14,19 +14,31 @@
 /* In flight at a time. */
 #define DEPTH	16
 
-FIXTURE(poll) {
-	struct bench b;
+struct batch {
+	struct bench *b;
 	struct blk_req req[DEPTH];
 	struct gbuf data;
 };
 
-FIXTURE_SETUP(poll)
+FIXTURE(poll) {
+	struct bench b;
+	struct batch batch;
+};
+
+/* What the tests begin with; some go on to a device that has more to it. */
+static struct bench_opts polled(void)
 {
-	struct bench_opts opts = {
+	return (struct bench_opts) {
 		.backend.poll_queues = 1,
 		.dev.busyloop_us = 50,
 	};
+}
 
+FIXTURE_SETUP(poll)
+{
+	struct bench_opts opts = polled();
+
+	self->batch.b = &self->b;
 	BENCH_UP(&self->b, &opts, return);
 }
 
@@ -35,30 +47,40 @@ FIXTURE_TEARDOWN(poll)
 	EXPECT_TRUE(bench_down(&self->b));
 }
 
-static void submit_again(struct bench *b, struct blk_req *req)
+static void queue_all(struct vq *vq, struct blk_req *req, unsigned int n)
 {
-	struct vq *vq = &b->dev.vq[0];
 	unsigned int i;
 
-	for (i = 0; i < DEPTH; i++)
+	for (i = 0; i < n; i++)
 		blk_req_queue(vq, &req[i]);
 	vq_publish(vq);
 	vq_kick(vq);
 }
 
 /* Writes or reads of the first sectors, one of 4 KiB each. */
-static void submit(struct bench *b, struct blk_req *req, struct gbuf *data,
-		   uint32_t type)
+static void submit(struct batch *batch, uint32_t type)
 {
+	struct vdev *dev = &batch->b->dev;
 	unsigned int i;
 
-	if (!data->len)
-		*data = guest_alloc(&b->dev.mem, DEPTH * 4096);
-	backend_allow(&b->be, 0, 8 * DEPTH);
+	if (!batch->data.len)
+		batch->data = guest_alloc(&dev->mem, DEPTH * 4096);
+	backend_allow(&batch->b->be, 0, 8 * DEPTH);
 	for (i = 0; i < DEPTH; i++)
-		req[i] = blk_req(&b->dev, type, 8 * i,
-				 gbuf_at(*data, 4096 * i, 4096));
-	submit_again(b, req);
+		batch->req[i] = blk_req(dev, type, 8 * i,
+					gbuf_at(batch->data, 4096 * i, 4096));
+	queue_all(&dev->vq[0], batch->req, DEPTH);
+}
+
+static bool reap(struct batch *batch)
+{
+	return blk_reap(&batch->b->dev.vq[0], batch->req, DEPTH);
+}
+
+static bool serve(struct batch *batch, uint32_t type)
+{
+	submit(batch, type);
+	return reap(batch);
 }
 
 TEST_F(poll, off_unless_asked_for)
@@ -67,8 +89,7 @@ TEST_F(poll, off_unless_asked_for)
 	struct vhost_blk_stats st;
 
 	BENCH_AGAIN(&self->b, &opts, return);
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
-	ASSERT_TRUE(blk_reap(&self->b.dev.vq[0], self->req, DEPTH));
+	ASSERT_TRUE(serve(&self->batch, VIRTIO_BLK_T_OUT));
 	ASSERT_TRUE(vdev_stats(&self->b.dev, VHOST_BLK_STATS_ALL, &st));
 	EXPECT_EQ(DEPTH, st.requests[VHOST_BLK_STAT_WRITE]);
 	EXPECT_EQ(0, st.polls);
@@ -91,8 +112,7 @@ TEST_F(poll, looks_for_work_once_it_pays)
 
 	BENCH_AGAIN(&self->b, &opts, return);
 	for (left = 200; left; left--) {
-		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
-		ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+		ASSERT_TRUE(serve(&self->batch, VIRTIO_BLK_T_IN));
 		ASSERT_TRUE(vdev_stats(dev, 0, &st));
 		if (st.polls)
 			break;
@@ -105,24 +125,23 @@ TEST_F(poll, looks_for_work_once_it_pays)
 }
 
 /* Whether a batch is asked for as a whole, sooner or later. */
-static bool all_are_polled(struct bench *b, struct blk_req *req,
-			   struct gbuf *data, uint32_t type)
+static bool all_are_polled(struct batch *batch, uint32_t type)
 {
+	struct vdev *dev = &batch->b->dev;
 	struct vhost_blk_stats st;
 	uint64_t before;
 	unsigned int left;
 
-	if (!vdev_stats(&b->dev, 0, &st))
+	if (!vdev_stats(dev, 0, &st))
 		return false;
-	submit(b, req, data, type);
+	submit(batch, type);
 	for (left = 200; left; left--) {
 		before = st.polled;
-		if (!blk_reap(&b->dev.vq[0], req, DEPTH) ||
-		    !vdev_stats(&b->dev, 0, &st))
+		if (!reap(batch) || !vdev_stats(dev, 0, &st))
 			return false;
 		if (st.polled == before + DEPTH)
 			return true;
-		submit_again(b, req);
+		queue_all(&dev->vq[0], batch->req, DEPTH);
 	}
 	return false;
 }
@@ -133,16 +152,14 @@ TEST_F(poll, the_device_is_asked)
 	struct vdev *dev = &self->b.dev;
 
 	ASSERT_TRUE(vdev_set_busyloop(dev, 0, 1000));
-	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
-	pattern_fill(self->data.p, self->data.len, 1);
-	EXPECT_TRUE(all_are_polled(&self->b, self->req, &self->data,
-				   VIRTIO_BLK_T_OUT));
+	self->batch.data = guest_alloc(&dev->mem, DEPTH * 4096);
+	pattern_fill(self->batch.data.p, self->batch.data.len, 1);
+	EXPECT_TRUE(all_are_polled(&self->batch, VIRTIO_BLK_T_OUT));
 	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, 1));
 
-	memset(self->data.p, 0, self->data.len);
-	EXPECT_TRUE(all_are_polled(&self->b, self->req, &self->data,
-				   VIRTIO_BLK_T_IN));
-	EXPECT_TRUE(pattern_matches(self->data.p, self->data.len, 1));
+	memset(self->batch.data.p, 0, self->batch.data.len);
+	EXPECT_TRUE(all_are_polled(&self->batch, VIRTIO_BLK_T_IN));
+	EXPECT_TRUE(pattern_matches(self->batch.data.p, self->batch.data.len, 1));
 	EXPECT_TRUE(oracle_idle());
 }
 
@@ -165,15 +182,13 @@ TEST_F(poll, bounced)
 /* What is more than one bio, or must be stable, waits for its interrupt. */
 TEST_F(poll, large_and_write_through_are_not_asked_for)
 {
-	struct bench_opts opts = {
-		.backend = { .poll_queues = 1, .cache_mb = 1 },
-		.dev.busyloop_us = 50,
-		.flags = VHOST_BLK_BACKEND_WRITE_THROUGH,
-	};
+	struct bench_opts opts = polled();
 	struct vdev *dev = &self->b.dev;
 	struct vhost_blk_stats st;
 	struct gbuf data;
 
+	opts.backend.cache_mb = 1;
+	opts.flags = VHOST_BLK_BACKEND_WRITE_THROUGH;
 	BENCH_AGAIN(&self->b, &opts, return);
 	data = guest_alloc(&dev->mem, 3 << 20);
 	pattern_fill(data.p, data.len, 3);
@@ -192,18 +207,15 @@ TEST_F(poll, large_and_write_through_are_not_asked_for)
 /* A full device refuses what must not wait; that comes again and waits. */
 TEST_F(poll, refused)
 {
-	struct bench_opts opts = {
-		.backend = { .poll_queues = 1, .queue_depth = 2 },
-		.dev.busyloop_us = 50,
-	};
+	struct bench_opts opts = polled();
 	struct vdev *dev = &self->b.dev;
 	struct vhost_blk_stats st;
 
+	opts.backend.queue_depth = 2;
 	BENCH_AGAIN(&self->b, &opts, return);
-	self->data = guest_alloc(&dev->mem, DEPTH * 4096);
-	pattern_fill(self->data.p, self->data.len, 5);
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_OUT);
-	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	self->batch.data = guest_alloc(&dev->mem, DEPTH * 4096);
+	pattern_fill(self->batch.data.p, self->batch.data.len, 5);
+	ASSERT_TRUE(serve(&self->batch, VIRTIO_BLK_T_OUT));
 	EXPECT_TRUE(backend_matches(&self->b.be, 0, DEPTH * 4096, 5));
 	ASSERT_TRUE(vdev_stats(dev, 0, &st));
 	EXPECT_EQ(DEPTH, st.requests[VHOST_BLK_STAT_WRITE]);
@@ -213,18 +225,15 @@ TEST_F(poll, refused)
 /* The same for reads: into the page that was pinned the first time. */
 TEST_F(poll, refused_reads)
 {
-	struct bench_opts opts = {
-		.backend = { .poll_queues = 1, .queue_depth = 2 },
-		.dev.busyloop_us = 50,
-	};
+	struct bench_opts opts = polled();
 	struct vdev *dev = &self->b.dev;
 	struct vhost_blk_stats st;
 
+	opts.backend.queue_depth = 2;
 	BENCH_AGAIN(&self->b, &opts, return);
 	ASSERT_TRUE(backend_fill(&self->b.be, 0, DEPTH * 4096, 6));
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
-	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
-	EXPECT_TRUE(pattern_matches(self->data.p, DEPTH * 4096, 6));
+	ASSERT_TRUE(serve(&self->batch, VIRTIO_BLK_T_IN));
+	EXPECT_TRUE(pattern_matches(self->batch.data.p, DEPTH * 4096, 6));
 	ASSERT_TRUE(vdev_stats(dev, 0, &st));
 	EXPECT_EQ(DEPTH, st.requests[VHOST_BLK_STAT_READ]);
 	EXPECT_LT(st.polled, DEPTH);
@@ -251,12 +260,12 @@ TEST_F(poll, stopped_in_flight)
 	unsigned int round;
 
 	for (round = 0; round < 20; round++) {
-		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+		submit(&self->batch, VIRTIO_BLK_T_IN);
 		ASSERT_TRUE(vdev_stop(dev));
 		EXPECT_EQ(vq_used_idx(&dev->vq[0]),
 			  (uint16_t)vdev_vring_base(dev, 0));
 		ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
-		ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+		ASSERT_TRUE(reap(&self->batch));
 	}
 }
 
@@ -265,7 +274,7 @@ TEST_F(poll, closed_in_flight)
 	struct vdev *dev = &self->b.dev;
 	struct background bg;
 
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+	submit(&self->batch, VIRTIO_BLK_T_IN);
 	ASSERT_TRUE(background_close(&bg, dev->fd));
 	dev->fd = -1;
 	EXPECT_TRUE(background_join(&bg));
@@ -301,31 +310,26 @@ static void *switch_again_and_again(void *arg)
  * Writes and a flush, which is not polled for and may have to wait while they
  * are in flight, again and again until there were enough changes.
  */
-static bool serve_and_switch(struct bench *b, struct blk_req *write,
-			     struct gbuf *data,
+static bool serve_and_switch(struct batch *batch,
 			     bool (*change)(struct backend *be))
 {
-	struct switcher switcher = { .be = &b->be, .change = change };
-	struct vq *vq = &b->dev.vq[0];
+	struct switcher switcher = { .be = &batch->b->be, .change = change };
+	struct vq *vq = &batch->b->dev.vq[0];
 	struct blk_req req[DEPTH + 1];
 	struct rounds rounds = { 0 };
 	pthread_t thread;
 	bool ok = false;
-	unsigned int i;
 
-	submit(b, write, data, VIRTIO_BLK_T_OUT);
-	if (!blk_reap(vq, write, DEPTH) ||
+	if (!serve(batch, VIRTIO_BLK_T_OUT) ||
 	    pthread_create(&thread, NULL, switch_again_and_again, &switcher))
 		return false;
-	memcpy(req, write, DEPTH * sizeof(*write));
+	memcpy(req, batch->req, sizeof(batch->req));
 	req[DEPTH] = req[DEPTH / 2];
-	req[DEPTH / 2] = blk_req(&b->dev, VIRTIO_BLK_T_FLUSH, 0, NO_DATA);
+	req[DEPTH / 2] = blk_req(&batch->b->dev, VIRTIO_BLK_T_FLUSH, 0,
+				 NO_DATA);
 	while (rounds_left(&rounds, 20, 500)) {
-		pattern_fill(data->p, data->len, rounds.done);
-		for (i = 0; i < ARRAY_SIZE(req); i++)
-			blk_req_queue(vq, &req[i]);
-		vq_publish(vq);
-		vq_kick(vq);
+		pattern_fill(batch->data.p, batch->data.len, rounds.done);
+		queue_all(vq, req, ARRAY_SIZE(req));
 		ok = blk_reap(vq, req, ARRAY_SIZE(req));
 		if (!ok)
 			break;
@@ -333,7 +337,7 @@ static bool serve_and_switch(struct bench *b, struct blk_req *write,
 	__atomic_store_n(&switcher.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	return ok && switcher.switches &&
-	       backend_matches(&b->be, 0, DEPTH * 4096, rounds.done);
+	       backend_matches(&batch->b->be, 0, DEPTH * 4096, rounds.done);
 }
 
 static bool change_scheduler(struct backend *be)
@@ -349,15 +353,12 @@ static bool change_scheduler(struct backend *be)
  */
 TEST_F(poll, queue_frozen_under_load)
 {
-	struct bench_opts opts = {
-		.backend = { .poll_queues = 1, .cache_mb = 8 },
-		.dev.busyloop_us = 50,
-	};
+	struct bench_opts opts = polled();
 
+	opts.backend.cache_mb = 8;
 	BENCH_AGAIN(&self->b, &opts, return);
 	ASSERT_TRUE(set_queue(&self->b.be, "scheduler", "none"));
-	EXPECT_TRUE(serve_and_switch(&self->b, self->req, &self->data,
-				     change_scheduler));
+	EXPECT_TRUE(serve_and_switch(&self->batch, change_scheduler));
 }
 
 static bool change_queues(struct backend *be)
@@ -370,26 +371,21 @@ static bool change_queues(struct backend *be)
 /* What is done already must not be asked for in a queue that is gone. */
 TEST_F(poll, queues_changed_under_load)
 {
-	struct bench_opts opts = {
-		.backend = { .poll_queues = 1, .cache_mb = 8 },
-		.dev.busyloop_us = 50,
-	};
+	struct bench_opts opts = polled();
 
+	opts.backend.cache_mb = 8;
 	BENCH_AGAIN(&self->b, &opts, return);
-	EXPECT_TRUE(serve_and_switch(&self->b, self->req, &self->data,
-				     change_queues));
+	EXPECT_TRUE(serve_and_switch(&self->batch, change_queues));
 }
 
 /* The partition keeps its size when the disk, and the driver's part, is gone. */
 TEST_F(poll, backend_removed)
 {
-	struct bench_opts opts = {
-		.backend = { .poll_queues = 1, .part_start = 8 },
-		.dev.busyloop_us = 50,
-	};
+	struct bench_opts opts = polled();
 	struct gbuf data;
 	unsigned int i;
 
+	opts.backend.part_start = 8;
 	BENCH_AGAIN(&self->b, &opts, return);
 	data = guest_alloc(&self->b.dev.mem, 4096);
 	EXPECT_EQ(VIRTIO_BLK_S_OK,
@@ -409,15 +405,14 @@ TEST_F(poll, switched_under_load)
 	unsigned int round;
 
 	for (round = 0; round < 50; round++) {
-		submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
+		submit(&self->batch, VIRTIO_BLK_T_IN);
 		ASSERT_TRUE(vdev_set_busyloop(dev, 0, round % 3 ? 0 : 1000));
-		ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+		ASSERT_TRUE(reap(&self->batch));
 	}
 	ASSERT_TRUE(vdev_set_busyloop(dev, 0, 0));
 	ASSERT_TRUE(vdev_stats(dev, 0, &st));
 	EXPECT_LT(0, st.polled);
-	submit(&self->b, self->req, &self->data, VIRTIO_BLK_T_IN);
-	ASSERT_TRUE(blk_reap(&dev->vq[0], self->req, DEPTH));
+	ASSERT_TRUE(serve(&self->batch, VIRTIO_BLK_T_IN));
 	round = st.polled;
 	ASSERT_TRUE(vdev_stats(dev, 0, &st));
 	EXPECT_EQ(round, st.polled);
