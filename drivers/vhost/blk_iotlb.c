@@ -72,7 +72,7 @@ bool vhost_blk_find_ring(struct vhost_blk_vq *bvq)
 
 	if (!bvq->no_ring && bvq->active && !vq_meta_prefetch(&bvq->vq)) {
 		bvq->no_ring = true;
-		bvq->missed = true;
+		WRITE_ONCE(bvq->missed, true);
 	}
 	return !bvq->no_ring;
 }
@@ -80,7 +80,7 @@ bool vhost_blk_find_ring(struct vhost_blk_vq *bvq)
 static void vhost_blk_retry_queue(struct vhost_blk_vq *bvq)
 {
 	mutex_lock(&bvq->vq.mutex);
-	bvq->missed = false;
+	WRITE_ONCE(bvq->missed, false);
 	bvq->no_ring = false;
 	/* Once it is drained its worker may be gone at any time. */
 	if (bvq->active)

@@ -551,7 +551,7 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	if (unlikely(head < 0)) {
 		/* Not in the IOTLB: the VMM was asked for it. */
 		if (head == -EAGAIN)
-			bvq->missed = true;
+			WRITE_ONCE(bvq->missed, true);
 		else
 			vhost_blk_fail_queue(bvq);
 		return false;
@@ -941,7 +941,7 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
 	bvq->dev = disk->bdev->bd_dev;
 	bvq->failed = false;
-	bvq->missed = false;
+	WRITE_ONCE(bvq->missed, false);
 	bvq->no_ring = false;
 	bvq->poll_ns = 0;
 	bvq->idle_since = 0;
