@@ -1094,6 +1094,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	init_waitqueue_head(&blk->wait);
 	spin_lock_init(&blk->info_lock);
 	mutex_init(&blk->drain_mutex);
+	vhost_blk_init_iotlb(blk);
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
 		vhost_blk_init_queue(blk, &blk->queues[i]);
 		blk->vqs[i] = &blk->queues[i].vq;
@@ -1125,6 +1126,8 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	vhost_blk_forget_all_held(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
+	/* No worker is left that could take a turn. */
+	cancel_delayed_work_sync(&blk->turn_work);
 	kvfree(blk->queues);
 	kfree(blk);
 	return 0;

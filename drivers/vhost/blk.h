@@ -15,9 +15,9 @@
  * blk.c is the device around it: open, ioctls, the disk, release.
  *
  * Lock order: vhost_dev.mutex, then vhost_blk.drain_mutex, then
- * vhost_virtqueue.mutex, then vhost_blk.info_lock. A worker takes neither of
- * the first two, so an ioctl may wait for it with them held, but never with a
- * virtqueue's.
+ * vhost_blk.turn_mutex, then vhost_virtqueue.mutex, then vhost_blk.info_lock. A
+ * worker takes none of the first three. So an ioctl may wait for it with the
+ * first two held, but never with a virtqueue's.
  */
 #ifndef _VHOST_BLK_H
 #define _VHOST_BLK_H
@@ -229,6 +229,7 @@ struct vhost_blk_vq {
 	bool active;			/* counted in vhost_blk.active */
 	bool failed;			/* takes nothing until it is set up anew */
 	bool missed;			/* takes nothing until the IOTLB changes */
+	bool waits_for_turn;		/* it has, but see vhost_blk.turn */
 	bool no_ring;			/* because the ring itself is not in it */
 	bool write_through;
 	dev_t dev;			/* of the last disk, for trace events */
@@ -275,6 +276,19 @@ struct vhost_blk {
 
 	/* The generations of the queues change together, with this held. */
 	struct mutex drain_mutex;
+
+	/* Held to pass the turn on, which turn_work does: see below. */
+	struct mutex turn_mutex;
+	struct delayed_work turn_work;
+
+	/*
+	 * Whose turn it is to collect the translations of a chain, if the IOTLB
+	 * is full. The first that misses something takes it, with cmpxchg(). As
+	 * long as it is somebody's, turn_work is pending.
+	 */
+	struct vhost_blk_vq *turn;
+	bool turn_over;			/* not for the time: it was not in vain */
+	unsigned int vain_turns;	/* since any queue had a chain */
 
 	bool closing;			/* large requests need not be finished */
 	bool stopping;			/* signal stop_ctx when @active is 0 */
@@ -447,8 +461,11 @@ static inline void vhost_blk_put_zoned(struct vhost_blk_req *req)
 #endif
 
 /* blk_iotlb.c */
+void vhost_blk_init_iotlb(struct vhost_blk *blk);
 int vhost_blk_reset_iotlb(struct vhost_blk *blk, bool on);
 bool vhost_blk_find_ring(struct vhost_blk_vq *bvq);
+void vhost_blk_miss_chain(struct vhost_blk_vq *bvq);
+void vhost_blk_end_turn(struct vhost_blk_vq *bvq, bool found);
 void vhost_blk_retry_missed(struct vhost_blk *blk);
 bool vhost_blk_keep_log_iov(struct vhost_blk_req *req);
 void vhost_blk_log_iov(struct vhost_blk_req *req, u64 dirtied);

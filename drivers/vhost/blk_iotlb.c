@@ -12,6 +12,12 @@
  * message that nobody may ever answer, and a driver can kick as often as it
  * likes.
  *
+ * An IOTLB that is full forgets for each update what it was told first. Queues
+ * that collect the pieces of their chains at the same time would then drive out
+ * each other's, and none ever have all of its own. So one of them has its turn:
+ * while it gets answers, others that miss something wait. A ring is no matter of
+ * turns: it is a few pieces, and requests wait for it that are done.
+ *
  * From then on a request has host addresses. It needs no translation to end, but
  * for the used ring, and while that is missing it is parked with all else done.
  * So what is in flight never waits for the VMM, and the VMM may wait for it:
@@ -23,9 +29,18 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
+#include <linux/workqueue.h>
 #include <uapi/linux/virtio_blk.h>
 
 #include "blk.h"
+
+/*
+ * How long a queue whose turn it is may go without any update before others go
+ * on: much longer than a VMM takes for an answer that it has. If it takes longer
+ * nevertheless, no queue gets on: then twice as long each time, up to 6.4 s.
+ */
+#define VHOST_BLK_TURN_JIFFIES	msecs_to_jiffies(100)
+#define VHOST_BLK_MAX_VAIN_TURNS	6U
 
 /* A message of either version. */
 union vhost_blk_message {
@@ -77,22 +92,75 @@ bool vhost_blk_find_ring(struct vhost_blk_vq *bvq)
 	return !bvq->no_ring;
 }
 
+/* From now on: how long until the turn ends in vain. */
+static unsigned long vhost_blk_turn_time(const struct vhost_blk *blk)
+{
+	return VHOST_BLK_TURN_JIFFIES << READ_ONCE(blk->vain_turns);
+}
+
+/**
+ * vhost_blk_miss_chain - the VMM was asked for a part of a chain
+ * @bvq: the queue, which takes nothing until the IOTLB changes
+ */
+void vhost_blk_miss_chain(struct vhost_blk_vq *bvq)
+{
+	const struct vhost_iotlb *iotlb = bvq->vq.iotlb;
+	struct vhost_blk *blk = bvq->blk;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	WRITE_ONCE(bvq->missed, true);
+	/* It is changed with all virtqueue mutexes held. */
+	if (iotlb->nmaps >= iotlb->limit && !cmpxchg(&blk->turn, NULL, bvq))
+		queue_delayed_work(vhost_blk_workqueue, &blk->turn_work,
+				   vhost_blk_turn_time(blk));
+}
+
+/**
+ * vhost_blk_end_turn - a queue misses nothing of its next chain
+ * @bvq: the queue, whether it is its turn or not
+ * @found: there is a chain
+ */
+void vhost_blk_end_turn(struct vhost_blk_vq *bvq, bool found)
+{
+	struct vhost_blk *blk = bvq->blk;
+
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	if (found && unlikely(READ_ONCE(blk->vain_turns)))
+		WRITE_ONCE(blk->vain_turns, 0);
+	if (likely(READ_ONCE(blk->turn) != bvq))
+		return;
+	WRITE_ONCE(blk->turn_over, true);
+	mod_delayed_work(vhost_blk_workqueue, &blk->turn_work, 0);
+}
+
 static void vhost_blk_retry_queue(struct vhost_blk_vq *bvq)
 {
-	mutex_lock(&bvq->vq.mutex);
+	lockdep_assert_held(&bvq->vq.mutex);
+
 	WRITE_ONCE(bvq->missed, false);
+	WRITE_ONCE(bvq->waits_for_turn, false);
 	bvq->no_ring = false;
 	/* Once it is drained its worker may be gone at any time. */
 	if (bvq->active)
 		vhost_blk_wake_queue(bvq);
+}
+
+/* Of one whose chain is to wait for the end of @turn, if that is not NULL. */
+static void vhost_blk_retry_unless(struct vhost_blk_vq *bvq,
+				   const struct vhost_blk_vq *turn)
+{
+	mutex_lock(&bvq->vq.mutex);
+	if (!turn || turn == bvq || bvq->no_ring)
+		vhost_blk_retry_queue(bvq);
+	else
+		WRITE_ONCE(bvq->waits_for_turn, bvq->missed);
 	mutex_unlock(&bvq->vq.mutex);
 }
 
-/**
- * vhost_blk_retry_missed - the IOTLB may have now what was missed
- * @blk: the device
- */
-void vhost_blk_retry_missed(struct vhost_blk *blk)
+static void vhost_blk_retry_queues(struct vhost_blk *blk,
+				   const struct vhost_blk_vq *turn)
 {
 	unsigned int i;
 
@@ -104,8 +172,91 @@ void vhost_blk_retry_missed(struct vhost_blk *blk)
 		 * misses something without being seen here knows the change.
 		 */
 		if (READ_ONCE(bvq->missed))
-			vhost_blk_retry_queue(bvq);
+			vhost_blk_retry_unless(bvq, turn);
 	}
+}
+
+/**
+ * vhost_blk_retry_missed - let all queues ask once more for what they missed
+ * @blk: the device
+ */
+void vhost_blk_retry_missed(struct vhost_blk *blk)
+{
+	vhost_blk_retry_queues(blk, NULL);
+}
+
+/* The IOTLB has something new. Whose turn it is comes first. */
+static void vhost_blk_iotlb_updated(struct vhost_blk *blk)
+{
+	struct vhost_blk_vq *turn;
+
+	mutex_lock(&blk->turn_mutex);
+	turn = READ_ONCE(blk->turn);
+	/*
+	 * If it does not wait it may not have looked yet at what came before, and
+	 * it is still its turn: a VMM may be much faster than a worker.
+	 */
+	if (turn && READ_ONCE(turn->missed))
+		mod_delayed_work(vhost_blk_workqueue, &blk->turn_work,
+				 vhost_blk_turn_time(blk));
+	vhost_blk_retry_queues(blk, turn);
+	mutex_unlock(&blk->turn_mutex);
+}
+
+/*
+ * Only to a queue for which there was an update since it missed something. To
+ * retry others would be to ask the same again.
+ */
+static bool vhost_blk_give_turn(struct vhost_blk *blk, struct vhost_blk_vq *bvq)
+{
+	bool waits;
+
+	lockdep_assert_held(&blk->turn_mutex);
+
+	/* A pass of one that does not wait may hold its mutex for long. */
+	if (!READ_ONCE(bvq->waits_for_turn))
+		return false;
+	mutex_lock(&bvq->vq.mutex);
+	waits = bvq->waits_for_turn;
+	if (waits) {
+		WRITE_ONCE(blk->turn, bvq);
+		queue_delayed_work(vhost_blk_workqueue, &blk->turn_work,
+				   vhost_blk_turn_time(blk));
+		vhost_blk_retry_queue(bvq);
+	}
+	mutex_unlock(&bvq->vq.mutex);
+	return waits;
+}
+
+/* A queue has what it needs, or has waited in vain: now another one. */
+static void vhost_blk_pass_turn(struct work_struct *work)
+{
+	struct vhost_blk *blk = container_of(to_delayed_work(work),
+					     struct vhost_blk, turn_work);
+	struct vhost_blk_vq *last;
+	unsigned int i, first;
+
+	mutex_lock(&blk->turn_mutex);
+	last = READ_ONCE(blk->turn);
+	first = last ? last->index + 1 : 0;
+	if (last && !READ_ONCE(blk->turn_over))
+		WRITE_ONCE(blk->vain_turns,
+			   min(READ_ONCE(blk->vain_turns) + 1,
+			       VHOST_BLK_MAX_VAIN_TURNS));
+	WRITE_ONCE(blk->turn_over, false);
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++)
+		if (vhost_blk_give_turn(blk, &blk->queues[(first + i) %
+						VHOST_BLK_MAX_QUEUES]))
+			break;
+	if (i == VHOST_BLK_MAX_QUEUES)
+		WRITE_ONCE(blk->turn, NULL);
+	mutex_unlock(&blk->turn_mutex);
+}
+
+void vhost_blk_init_iotlb(struct vhost_blk *blk)
+{
+	mutex_init(&blk->turn_mutex);
+	INIT_DELAYED_WORK(&blk->turn_work, vhost_blk_pass_turn);
 }
 
 /* What a request may write to but its status, in the memory of the guest. */
@@ -310,7 +461,7 @@ ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		return r;
 
 	if (msg->type != VHOST_IOTLB_INVALIDATE) {
-		vhost_blk_retry_missed(blk);
+		vhost_blk_iotlb_updated(blk);
 		return r;
 	}
 	/* vhost.c has let go of dev.mutex, so that updates can be made. */

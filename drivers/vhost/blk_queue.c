@@ -516,18 +516,25 @@ static bool vhost_blk_start(struct vhost_blk_req *req, unsigned int log_num)
 }
 
 /* As vhost_get_vq_desc(), with the buffers in vq->iov. */
-static int vhost_blk_next_chain(struct vhost_virtqueue *vq,
+static int vhost_blk_next_chain(struct vhost_blk_vq *bvq,
 				struct vhost_blk_pass *pass,
 				unsigned int *out_num, unsigned int *in_num,
 				struct vhost_log *log, unsigned int *log_num)
 {
+	struct vhost_virtqueue *vq = &bvq->vq;
 	int head = -EAGAIN;
 
 	if (likely(!log))
 		head = vhost_blk_get_chain(vq, &pass->map, out_num, in_num);
-	if (unlikely(head == -EAGAIN))
-		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
-					 out_num, in_num, log, log_num);
+	if (likely(head != -EAGAIN))
+		return head;
+	head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov), out_num,
+				 in_num, log, log_num);
+	/* Something was not in the IOTLB: the VMM was asked for it. */
+	if (head == -EAGAIN)
+		vhost_blk_miss_chain(bvq);
+	else
+		vhost_blk_end_turn(bvq, head >= 0 && head != vq->num);
 	return head;
 }
 
@@ -547,12 +554,10 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 	if (unlikely(vhost_has_feature(vq, VHOST_F_LOG_ALL)))
 		log = vq->log;
 
-	head = vhost_blk_next_chain(vq, pass, &out_num, &in_num, log, &log_num);
+	head = vhost_blk_next_chain(bvq, pass, &out_num, &in_num, log,
+				    &log_num);
 	if (unlikely(head < 0)) {
-		/* Not in the IOTLB: the VMM was asked for it. */
-		if (head == -EAGAIN)
-			WRITE_ONCE(bvq->missed, true);
-		else
+		if (head != -EAGAIN)
 			vhost_blk_fail_queue(bvq);
 		return false;
 	}
@@ -942,6 +947,7 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	bvq->dev = disk->bdev->bd_dev;
 	bvq->failed = false;
 	WRITE_ONCE(bvq->missed, false);
+	WRITE_ONCE(bvq->waits_for_turn, false);
 	bvq->no_ring = false;
 	bvq->poll_ns = 0;
 	bvq->idle_since = 0;

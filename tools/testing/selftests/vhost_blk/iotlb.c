@@ -393,16 +393,24 @@ TEST_F(iotlb, one_question_is_enough)
 	EXPECT_EQ(OK, *req.status.p);
 }
 
+/* The IOTLB is full of what nobody asks for. */
+static bool fill_iotlb(struct vdev *dev, void *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2100; i++)
+		if (viommu_send(dev, VHOST_IOTLB_UPDATE,
+				GUEST_NOWHERE + i * 4096ULL, 4096, p, RW))
+			return false;
+	return true;
+}
+
 /* The IOTLB forgets the oldest when it is full, rings included. */
 TEST_F(iotlb, eviction)
 {
 	struct blk_req req = read_req(self->dev, self->data);
-	unsigned int i;
 
-	for (i = 0; i < 3000; i++)
-		ASSERT_EQ(0, viommu_send(self->dev, VHOST_IOTLB_UPDATE,
-					 GUEST_NOWHERE + i * 4096ULL, 4096,
-					 self->data.p, RW));
+	ASSERT_TRUE(fill_iotlb(self->dev, self->data.p));
 	publish(self->vq, &req);
 	EXPECT_TRUE(viommu_serve(self->dev, self->vq, 1));
 	EXPECT_TRUE(blk_reap(self->vq, &req, 1));
@@ -1142,6 +1150,178 @@ TEST_F(iotlb, many_queues)
 		EXPECT_TRUE(gbuf_matches(self->data, 1));
 	}
 	EXPECT_TRUE(lockdep_is_content());
+}
+
+/* The data of several queues: more pieces than the IOTLB holds, 2048. */
+#define HUNGRY		7
+#define PIECES		300
+
+static struct gbuf pieces_of(struct gbuf data, unsigned int queue)
+{
+	data.gpa = PIECES_AT + queue * PIECE * PIECES;
+	data.len = PIECE * PIECES;
+	return data;
+}
+
+/* All pieces lie in the same memory. */
+static bool map_piece(struct vdev *dev, uint64_t iova, struct gbuf data)
+{
+	return !viommu_send(dev, VHOST_IOTLB_UPDATE, iova & ~(PIECE - 1ULL),
+			    PIECE, data.p, RW);
+}
+
+/* In such an order that the first ones of each queue are forgotten again. */
+static bool map_pieces(struct vdev *dev, struct gbuf data)
+{
+	unsigned int i, queue;
+
+	for (i = 0; i < PIECES; i++)
+		for (queue = 0; queue < HUNGRY; queue++)
+			if (!map_piece(dev, pieces_of(data, queue).gpa +
+				       i * PIECE, data))
+				return false;
+	return true;
+}
+
+static bool all_used(struct vdev *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < HUNGRY; i++)
+		if (vq_used_idx(&dev->vq[i]) == dev->vq[i].next_used)
+			return false;
+	return true;
+}
+
+/* One answer, to whoever is next. */
+static bool answer_piece(struct vdev *dev, struct gbuf data)
+{
+	struct vhost_iotlb_msg miss;
+
+	if (!viommu_miss(dev, &miss))
+		return false;
+	if (miss.iova < PIECES_AT)
+		return viommu_map(dev, miss.iova & ~4095ULL, 4096, RW);
+	return map_piece(dev, miss.iova, data);
+}
+
+/*
+ * It holds what one chain needs, but not what those of all queues do: whenever
+ * each of them got one piece more, it would have lost another one.
+ */
+TEST_F(iotlb, turns_of_queues_that_need_more_than_it_holds)
+{
+	unsigned int i, answers = 0, idle = 0;
+	struct blk_req req[HUNGRY];
+
+	AGAIN(return, .dev.nqueues = HUNGRY);
+	ASSERT_TRUE(map_pieces(self->dev, self->data));
+	for (i = 0; i < HUNGRY; i++) {
+		req[i] = read_req(self->dev, pieces_of(self->data, i));
+		publish(&self->dev->vq[i], &req[i]);
+	}
+	while (!all_used(self->dev)) {
+		if (!viommu_asks(self->dev, 10)) {
+			ASSERT_GT(VQ_TIMEOUT_MS / 10, idle++);
+			continue;
+		}
+		idle = 0;
+		ASSERT_GT(HUNGRY * PIECES, answers++);
+		ASSERT_TRUE(answer_piece(self->dev, self->data));
+	}
+	for (i = 0; i < HUNGRY; i++) {
+		EXPECT_TRUE(blk_reap(&self->dev->vq[i], &req[i], 1));
+		EXPECT_EQ(OK, *req[i].status.p);
+	}
+}
+
+static bool is_in(uint64_t addr, struct gbuf buf)
+{
+	return addr >= buf.gpa && addr < buf.gpa + buf.len;
+}
+
+/* Answers the next question, unless it is for @data. */
+static bool answer_but(struct vdev *dev, struct gbuf data,
+		       struct vhost_iotlb_msg *miss)
+{
+	if (!viommu_miss(dev, miss))
+		return false;
+	return is_in(miss->iova, data) ||
+	       viommu_map(dev, miss->iova & ~4095ULL, 4096, RW);
+}
+
+/*
+ * One queue has its turn and gets no answer. The other one has got one, to the
+ * first question for its chain, and waits.
+ */
+static bool wait_for_turn(struct vdev *dev, struct gbuf data,
+			  struct blk_req *req)
+{
+	struct gbuf other = guest_alloc(&dev->mem, 4096);
+	struct vhost_iotlb_msg miss;
+
+	req[0] = read_req(dev, data);
+	req[1] = read_req(dev, other);
+	if (!fill_iotlb(dev, data.p))
+		return false;
+	publish(&dev->vq[0], &req[0]);
+	do {
+		if (!answer_but(dev, data, &miss))
+			return false;
+	} while (!is_in(miss.iova, data));
+	publish(&dev->vq[1], &req[1]);
+	do {
+		if (!answer_but(dev, data, &miss))
+			return false;
+	} while (!is_in(miss.iova, req[1].hdr));
+	return true;
+}
+
+TEST_F(iotlb, turn_of_a_queue_without_an_answer)
+{
+	struct vq *other = &self->dev->vq[1];
+	struct vhost_iotlb_msg miss;
+	struct blk_req req[2];
+	unsigned int idle = 0;
+
+	ASSERT_TRUE(wait_for_turn(self->dev, self->data, req));
+	while (vq_used_idx(other) == other->next_used) {
+		ASSERT_GT(VQ_TIMEOUT_MS / 10, idle);
+		if (!viommu_asks(self->dev, 10)) {
+			idle++;
+			continue;
+		}
+		ASSERT_TRUE(answer_but(self->dev, self->data, &miss));
+	}
+	EXPECT_TRUE(blk_reap(other, &req[1], 1));
+	EXPECT_EQ(OK, *req[1].status.p);
+	EXPECT_EQ(self->vq->next_used, vq_used_idx(self->vq));
+
+	ASSERT_TRUE(viommu_map_buf(self->dev, self->data, RW));
+	EXPECT_TRUE(viommu_serve(self->dev, self->vq, 1));
+	EXPECT_TRUE(blk_reap(self->vq, &req[0], 1));
+	EXPECT_EQ(OK, *req[0].status.p);
+}
+
+TEST_F(iotlb, turn_that_ends_with_a_stop)
+{
+	struct blk_req req[2];
+
+	ASSERT_TRUE(wait_for_turn(self->dev, self->data, req));
+	ASSERT_TRUE(vdev_stop(self->dev));
+	EXPECT_FALSE(viommu_asks(self->dev, 0));
+	ASSERT_TRUE(viommu_map_all(self->dev));
+	ASSERT_TRUE(vdev_start(self->dev, self->b.be.fd, 0));
+	EXPECT_TRUE(blk_reap(self->vq, &req[0], 1));
+	EXPECT_TRUE(blk_reap(&self->dev->vq[1], &req[1], 1));
+}
+
+TEST_F(iotlb, turn_that_ends_with_a_close)
+{
+	struct blk_req req[2];
+
+	ASSERT_TRUE(wait_for_turn(self->dev, self->data, req));
+	self->dev->running = false;
 }
 
 /* One thread does all, as QEMU's does, and the IOMMU changes under load. */
