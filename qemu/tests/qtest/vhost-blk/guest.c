@@ -199,6 +199,17 @@ void guest_forget_device(Guest *g)
     }
 }
 
+/* A test that fails shows what QEMU has said */
+static void guest_print_log(void *opaque)
+{
+    Guest *g = opaque;
+    g_autofree char *log = NULL;
+
+    if (g_file_get_contents(g->log, &log, NULL, NULL) && *log) {
+        fprintf(stderr, "QEMU: %s", log);
+    }
+}
+
 Guest *guest_new(int queues, const char *args)
 {
     Guest *g = g_new0(Guest, 1);
@@ -208,6 +219,7 @@ Guest *guest_new(int queues, const char *args)
 
     g->queues = queues;
     g->log = g_strdup_printf("%s/log", tmp_dir);
+    qtest_add_abrt_handler(guest_print_log, g);
     g->qts = qtest_initf("-nodefaults -machine pc,memory-backend=ram "
                          "-object memory-backend-file,id=ram,mem-path=%s,"
                          "share=on,size=%dM -m %dM %s 2>%s", file, RAM_MB,
@@ -306,6 +318,7 @@ void guest_quit(Guest *g)
     qpci_free_pc(g->bus);
     alloc_destroy(&g->alloc);
     qtest_quit(g->qts);
+    qtest_remove_abrt_handler(g);
     munmap(g->ram, RAM_MB << 20);
     unlink(g->log);
     g_free(g->log);
