@@ -1709,6 +1709,27 @@ static void vhost_blk_check_early(VHostBlk *s)
     }
 }
 
+/*
+ * A driver that has more to do sends just as many sectors at a time.  If these
+ * are no whole blocks, each such request is an error.
+ */
+static void vhost_blk_round_sectors(uint32_t *sectors, uint32_t blk_size)
+{
+    uint32_t block = blk_size / BDRV_SECTOR_SIZE;
+
+    if (*sectors > block) {
+        *sectors = QEMU_ALIGN_DOWN(*sectors, block);
+    }
+}
+
+static void vhost_blk_round_limits(VirtIOBlkConf *conf)
+{
+    uint32_t blk_size = conf->conf.logical_block_size;
+
+    vhost_blk_round_sectors(&conf->max_discard_sectors, blk_size);
+    vhost_blk_round_sectors(&conf->max_write_zeroes_sectors, blk_size);
+}
+
 static void vhost_blk_realize(DeviceState *dev, Error **errp)
 {
     ERRP_GUARD();
@@ -1737,6 +1758,8 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         }
         return;
     }
+
+    vhost_blk_round_limits(&VIRTIO_BLK(s)->conf);
 
     /*
      * Interrupts are masked where stock virtio-blk masks them: the kernel

@@ -139,6 +139,38 @@ static void test_beyond_end(void)
     disk_free(disk);
 }
 
+/*
+ * A driver that has more to discard or zero does as much at a time as it may:
+ * that are whole blocks, whatever the property says
+ */
+static void test_whole_blocks(void)
+{
+    Disk *disk = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, ",logical_block_size=4096,"
+                                 "physical_block_size=4096,"
+                                 "max-discard-sectors=1023,"
+                                 "max-write-zeroes-sectors=1023");
+    uint32_t discard = qvirtio_config_readl(g->vdev,
+        offsetof(struct virtio_blk_config, max_discard_sectors));
+    uint32_t zeroes = qvirtio_config_readl(g->vdev,
+        offsetof(struct virtio_blk_config, max_write_zeroes_sectors));
+    struct virtio_blk_discard_write_zeroes range = {};
+
+    g_assert_cmpint(discard, ==, 1016);
+    range.num_sectors = cpu_to_le32(discard);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_DISCARD, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpint(zeroes, ==, 1016);
+    range.num_sectors = cpu_to_le32(zeroes);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_OK);
+    range.num_sectors = cpu_to_le32(1023);
+    g_assert_cmpint(do_request(g, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range,
+                               sizeof(range)), ==, VIRTIO_BLK_S_IOERR);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 static void test_discard_ignore(void)
 {
     Disk *disk = disk_new();
@@ -218,6 +250,7 @@ void add_serve_tests(void)
     qtest_add_func("/vhost-blk/serve/query", test_query);
     qtest_add_func("/vhost-blk/serve/read-only", test_read_only);
     qtest_add_func("/vhost-blk/serve/beyond-end", test_beyond_end);
+    qtest_add_func("/vhost-blk/serve/whole-blocks", test_whole_blocks);
     qtest_add_func("/vhost-blk/serve/discard-ignore", test_discard_ignore);
     qtest_add_func("/vhost-blk/serve/no-discard", test_no_discard);
     qtest_add_func("/vhost-blk/serve/vhostfd", test_vhostfd);
