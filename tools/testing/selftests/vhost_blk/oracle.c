@@ -129,24 +129,28 @@ static bool log_clean(struct oracle *oracle)
 	return clean;
 }
 
+static bool is_worker(const char *dir, const char *tid)
+{
+	char path[300], name[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s/comm", dir, tid);
+	f = fopen(path, "re");
+	if (f && !fgets(name, sizeof(name), f))
+		name[0] = 0;
+	if (f)
+		fclose(f);
+	return !strncmp(name, "vhost-", 6);
+}
+
 bool have_task_workers(void)
 {
 	struct dirent *entry;
 	bool found = false;
 	DIR *dir = opendir("/proc/self/task");
 
-	while (dir && (entry = readdir(dir))) {
-		char path[300], name[32] = "";
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
-			 entry->d_name);
-		f = fopen(path, "re");
-		if (f && fgets(name, sizeof(name), f))
-			found |= !strncmp(name, "vhost-", 6);
-		if (f)
-			fclose(f);
-	}
+	while (dir && !found && (entry = readdir(dir)))
+		found = is_worker("/proc/self/task", entry->d_name);
 	if (dir)
 		closedir(dir);
 	return found;
@@ -158,7 +162,10 @@ struct activity {
 	bool asleep;
 };
 
-/* Adds what is known of one thread, if it is a worker. */
+/*
+ * Adds what is known of one thread, if it is a worker. The kernel works long on
+ * a status, and of most threads it need not.
+ */
 static void activity_add(struct activity *sum, const char *dir, const char *tid)
 {
 	unsigned long switches;
@@ -166,12 +173,12 @@ static void activity_add(struct activity *sum, const char *dir, const char *tid)
 	char state;
 	FILE *f;
 
+	if (!is_worker(dir, tid))
+		return;
 	snprintf(path, sizeof(path), "%s/%s/status", dir, tid);
 	f = fopen(path, "re");
 	if (!f)
 		return;
-	if (!fgets(line, sizeof(line), f) || strncmp(line, "Name:\tvhost-", 12))
-		goto out_close;
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "State: %c", &state) == 1)
 			sum->asleep &= state == 'S';
@@ -181,7 +188,6 @@ static void activity_add(struct activity *sum, const char *dir, const char *tid)
 				&switches) == 1)
 			sum->switches += switches;
 	}
-out_close:
 	fclose(f);
 }
 
