@@ -60,7 +60,7 @@ bool bench_again(struct bench *b, const struct bench_opts *opts);
  * For a loop that shows the more the longer it runs, but has no right length:
  * at most @most rounds, and when ROUNDS_MS are over, no more than @least.
  */
-#define ROUNDS_MS	8000
+#define ROUNDS_MS	4000
 
 struct rounds {
 	unsigned int done;

@@ -961,7 +961,7 @@ TEST_F(control, f80_ioctls_at_random_under_load)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, fuzz_ioctls,
 					    &fuzz[i]));
 	}
-	for (i = 0; i < 2000; i++) {
+	for (i = 0; i < 1000; i++) {
 		struct vq *vq = &dev->vq[i % 2];
 
 		vq_push(vq, vq_chain(vq, (struct seg []) {
