@@ -301,6 +301,71 @@ static void test_graph_change(void)
     disk_free(disk);
 }
 
+static void query(Guest *g, const char *command)
+{
+    qobject_unref(qtest_qmp_assert_success_ref(g->qts, "{'execute': %s}",
+                                               command));
+}
+
+/*
+ * The disk hangs with all that the kernel has of it: the monitor answers, and
+ * another disk can come.  What has to wait goes on when the disk does.  It is
+ * not worse than with virtio-blk-pci, where the other disk has to wait, too.
+ */
+static void test_hung_monitor(void)
+{
+    Disk *disk = disk_new_mapped();
+    Disk *other = disk_new();
+    Guest *g = guest_boot_kernel(disk, 1, "");
+    QVirtioPCIDevice *pci;
+    QVirtQueue *vq;
+    Load *load;
+    QDict *rsp;
+
+    alarm(TIMEOUT_US / G_USEC_PER_SEC * 2);
+    add_disk_node(g, "other", other);
+    wait_data_path(g, "kernel");
+    disk_hang(disk);
+    load = load_start(g);
+    pci = g->pci;
+    vq = g->vq[0];
+
+    query(g, "query-status");
+    query(g, "query-block");
+    query(g, "query-blockstats");
+    query(g, "query-named-block-nodes");
+    query(g, "query-pci");
+    g_assert_cmpint(capacity(g), ==, DISK_BYTES);
+
+    /* The driver of the other disk takes the place of the one that waits */
+    qtest_qmp_device_add(g->qts, "vhost-blk-pci", "other",
+                         "{'drive': 'other', 'num-queues': 1, 'addr': %s}",
+                         stringify(HOTPLUG_SLOT));
+    g->vq[0] = NULL;
+    guest_find_device(g, HOTPLUG_SLOT);
+    guest_start_driver(g);
+    write_block(g, 0, 1);
+    check_disk(other, 0, 1);
+    guest_forget_device(g);
+    g->pci = pci;
+    g->vdev = &pci->vdev;
+    g->vq[0] = vq;
+
+    qtest_qmp_send(g->qts, "{'execute': 'stop'}");
+    disk_resume(disk);
+    rsp = qtest_qmp_receive(g->qts);
+    g_assert_true(qdict_haskey(rsp, "return"));
+    qobject_unref(rsp);
+    load_wait(load);
+    qmp(g, "cont");
+    load_check(load, disk);
+    g_free(load);
+    alarm(0);
+    guest_quit(g);
+    disk_free(other);
+    disk_free(disk);
+}
+
 void add_move_tests(void)
 {
     qtest_add_func("/vhost-blk/move/stop-cont", test_stop_cont);
@@ -312,6 +377,7 @@ void add_move_tests(void)
                    test_stop_cont_mapping);
     qtest_add_func("/vhost-blk/move/hung", test_hung_main_loop);
     qtest_add_func("/vhost-blk/move/hung-iothread", test_hung_iothread);
+    qtest_add_func("/vhost-blk/move/hung-monitor", test_hung_monitor);
     qtest_add_func("/vhost-blk/move/no-kicks", test_no_kicks);
     qtest_add_func("/vhost-blk/move/bus-master", test_bus_master);
     qtest_add_func("/vhost-blk/move/write-cache", test_write_cache);
