@@ -237,8 +237,71 @@ static void test_memory_hotplug(void)
     disk_free(disk);
 }
 
+#define NOBODY              65534
+
+/* QEMU cannot become root again */
+static Guest *guest_new_as_nobody(const char *disk, const char *args)
+{
+    Guest *g;
+
+    g_assert_cmpint(chmod(tmp_dir, 0777), ==, 0);
+    g_assert_cmpint(setresgid(NOBODY, NOBODY, 0), ==, 0);
+    g_assert_cmpint(setresuid(NOBODY, NOBODY, 0), ==, 0);
+    g_assert_cmpint(open(disk, O_RDWR), ==, -1);
+    g_assert_cmpint(open("/dev/vhost-blk", O_RDWR), ==, -1);
+    g = guest_new(1, args);
+    g_assert_cmpint(setresuid(0, 0, 0), ==, 0);
+    g_assert_cmpint(setresgid(0, 0, 0), ==, 0);
+    g_assert_cmpint(chmod(tmp_dir, 0700), ==, 0);
+    return g;
+}
+
+static void assert_no_rights(Guest *g)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status",
+                                            (int)qtest_pid(g->qts));
+    g_autofree char *status = NULL;
+
+    g_assert_true(g_file_get_contents(path, &status, NULL, NULL));
+    g_assert_nonnull(strstr(status, "\nUid:\t65534\t65534\t65534\t65534\n"));
+    g_assert_nonnull(strstr(status, "\nCapPrm:\t0000000000000000\n"));
+    /* It has a filter */
+    g_assert_nonnull(strstr(status, "\nSeccomp:\t2\n"));
+}
+
+/* As management software starts it: with two files, and not much else */
+static void test_unprivileged(void)
+{
+    Disk *disk = disk_new();
+    int vhost = open("/dev/vhost-blk", O_RDWR);
+    int dev = open(disk->path, O_RDWR | O_DIRECT);
+    g_autofree char *args = g_strdup_printf(
+        "-add-fd fd=%d,set=1 -blockdev driver=host_device,node-name=dev,"
+        "filename=/dev/fdset/1,cache.direct=on " DEVICE_ARGS ",vhostfd=%d "
+        "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
+        "resourcecontrol=deny", dev, vhost);
+    Guest *g;
+
+    g_assert_cmpint(vhost, >=, 0);
+    g_assert_cmpint(dev, >=, 0);
+    g = guest_new_as_nobody(disk->path, args);
+    close(vhost);
+    close(dev);
+    assert_no_rights(g);
+
+    guest_find_device(g, SLOT);
+    guest_start_driver(g);
+    load_by_kernel(g, disk);
+    stop_and_cont(g, disk);
+    assert_served_by_kernel(g);
+    assert_no_warnings(g);
+    guest_quit(g);
+    disk_free(disk);
+}
+
 void add_machine_tests(void)
 {
     qtest_add_func("/vhost-blk/machine/drain-many", test_drain_many);
     qtest_add_func("/vhost-blk/machine/memory-hotplug", test_memory_hotplug);
+    qtest_add_func("/vhost-blk/machine/unprivileged", test_unprivileged);
 }
