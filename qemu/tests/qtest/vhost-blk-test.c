@@ -61,6 +61,7 @@ int main(int argc, char **argv)
     add_error_tests();
     add_no_space_tests();
     add_fallback_tests();
+    add_time_tests();
     if (g_test_slow()) {
         add_soak_tests();
     }

@@ -15,7 +15,7 @@
 
 #define SLOT                4
 #define HOTPLUG_SLOT        5
-#define MAX_QUEUES          4
+#define MAX_QUEUES          64
 #define DISK_MB             16
 #define DISK_BYTES          (DISK_MB << 20)
 #define BLOCK_SIZE          4096
@@ -266,6 +266,7 @@ void add_zoned_tests(void);
 void add_error_tests(void);
 void add_no_space_tests(void);
 void add_fallback_tests(void);
+void add_time_tests(void);
 void add_soak_tests(void);
 
 #endif
