@@ -9,6 +9,7 @@
 #include "libqos/malloc-pc.h"
 #include "libqos/pci-pc.h"
 #include "vhost-blk/test.h"
+#include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_pci.h"
@@ -283,10 +284,26 @@ void guest_plug(Guest *g, const char *drive)
     guest_start_driver(g);
 }
 
+/* A device that is gone has its drive until QEMU's RCU thread has freed it */
+static void wait_no_drives(Guest *g)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    bool any;
+
+    do {
+        QDict *rsp = qtest_qmp(g->qts, "{'execute': 'query-block'}");
+
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        any = !qlist_empty(qdict_get_qlist(rsp, "return"));
+        qobject_unref(rsp);
+    } while (any);
+}
+
 void guest_unplug(Guest *g)
 {
     qpci_unplug_acpi_device_test(g->qts, "disk", HOTPLUG_SLOT);
     guest_forget_device(g);
+    wait_no_drives(g);
 }
 
 char *guest_warnings(Guest *g)
