@@ -22,6 +22,15 @@ static gint64 soak_end(void)
         : G_MAXINT64;
 }
 
+/* Whoever waits for so long wants to see it go on */
+static bool soak_goes_on(int round, int rounds, gint64 end)
+{
+    if (round % SOAK_CHECK == 0) {
+        g_test_message("at round %d of %d", round, rounds);
+    }
+    return round < rounds && g_get_monotonic_time() < end;
+}
+
 static void test_soak_stop_cont(void)
 {
     Disk *disk = disk_new();
@@ -29,7 +38,7 @@ static void test_soak_stop_cont(void)
     gint64 end = soak_end();
     int i;
 
-    for (i = 0; i < SOAK_STOPS && g_get_monotonic_time() < end; i++) {
+    for (i = 0; soak_goes_on(i, SOAK_STOPS, end); i++) {
         Load *load = load_start(g);
 
         qmp(g, "stop");
@@ -59,7 +68,7 @@ static void test_soak_hotplug(void)
     gint64 end = soak_end();
     int i;
 
-    for (i = 0; i < SOAK_PLUGS && g_get_monotonic_time() < end; i++) {
+    for (i = 0; soak_goes_on(i, SOAK_PLUGS, end); i++) {
         Load *load;
 
         guest_plug(g, "dev");
