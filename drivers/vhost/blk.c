@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <linux/log2.h>
 #include <linux/miscdevice.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
 #include <linux/pagemap.h>
@@ -300,7 +301,7 @@ static int vhost_blk_start_queues(struct vhost_blk *blk)
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES && !r; i++) {
 		struct vhost_blk_vq *bvq = &blk->queues[i];
 
-		if (!bvq->reqs)
+		if (!bvq->memory)
 			continue;
 		mutex_lock(&bvq->vq.mutex);
 		r = vhost_blk_start_queue(bvq, blk->disk);
@@ -519,6 +520,7 @@ static int vhost_blk_start(struct vhost_blk *blk,
 	r = vhost_blk_alloc_queues(blk);
 	if (!r) {
 		vhost_blk_forget_all_held(blk);
+		vhost_blk_keep_pages(blk);
 		r = vhost_blk_start_queues(blk);
 	}
 	/* A queue that did start may have requests already. */
@@ -880,6 +882,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 		return r;
 	}
 	vhost_blk_forget_all_held(blk);
+	vhost_blk_forget_pages(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
 	return 0;
@@ -961,6 +964,18 @@ static long vhost_blk_set_ring_log(struct vhost_blk *blk,
 	return r;
 }
 
+/* What is no longer the guest's memory is not to stay pinned for a while yet. */
+static void vhost_blk_drop_all_pages(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
+		mutex_lock(&blk->queues[i].vq.mutex);
+		vhost_blk_drop_pages(&blk->queues[i]);
+		mutex_unlock(&blk->queues[i].vq.mutex);
+	}
+}
+
 static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 				   void __user *argp)
 {
@@ -987,6 +1002,8 @@ static long vhost_blk_common_ioctl(struct vhost_blk *blk, unsigned int ioctl,
 		r = vhost_worker_ioctl(&blk->dev, ioctl, argp);
 	if (r == -ENOIOCTLCMD)
 		r = vhost_vring_ioctl(&blk->dev, ioctl, argp);
+	if (ioctl == VHOST_SET_MEM_TABLE)
+		vhost_blk_drop_all_pages(blk);
 	/* Even a failure may have changed some queues. */
 	if (r != -ENOIOCTLCMD && vhost_blk_must_wait(ioctl)) {
 		int wait = vhost_blk_wait_old_requests(blk);
@@ -1093,6 +1110,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 
 	init_waitqueue_head(&blk->wait);
 	spin_lock_init(&blk->info_lock);
+	INIT_DELAYED_WORK(&blk->kept_work, vhost_blk_look_at_pages);
 	mutex_init(&blk->drain_mutex);
 	vhost_blk_init_iotlb(blk);
 	for (i = 0; i < VHOST_BLK_MAX_QUEUES; i++) {
@@ -1124,6 +1142,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	mutex_unlock(&blk->dev.mutex);
 
 	vhost_blk_forget_all_held(blk);
+	vhost_blk_forget_pages(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
 	/* No worker is left that could take a turn. */
@@ -1274,6 +1293,8 @@ module_init(vhost_blk_init);
 static void __exit vhost_blk_exit(void)
 {
 	misc_deregister(&vhost_blk_misc);
+	/* What tells of changes of memory is freed after a grace period. */
+	mmu_notifier_synchronize();
 	vhost_blk_bio_exit();
 	destroy_workqueue(vhost_blk_zone_workqueue);
 	destroy_workqueue(vhost_blk_workqueue);

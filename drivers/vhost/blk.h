@@ -9,14 +9,16 @@
  *   blk_bio.c      carries it out with bios,
  *   blk_queue.c    writes its status and puts it into the used ring.
  *
+ * blk_pages.c pins the guest's memory, and keeps pinned what is used often.
  * blk_zoned.c has what only zoned devices need.
  * blk_poll.c looks for work in the ring and at the device, if it shall.
  * blk_iotlb.c is about addresses that a virtual IOMMU translates.
  * blk.c is the device around it: open, ioctls, the disk, release.
  *
  * Lock order: vhost_dev.mutex, then vhost_blk.drain_mutex, then
- * vhost_blk.turn_mutex, then vhost_virtqueue.mutex, then vhost_blk.info_lock. A
- * worker takes none of the first three. So an ioctl may wait for it with the
+ * vhost_blk.turn_mutex, then vhost_virtqueue.mutex, then vhost_blk.info_lock, or
+ * vhost_blk_memory.lock, which who changes page tables takes, whatever else it has.
+ * A worker takes none of the first three. So an ioctl may wait for it with the
  * first two held, but never with a virtqueue's.
  */
 #ifndef _VHOST_BLK_H
@@ -27,6 +29,7 @@
 #include <linux/blkdev.h>
 #include <linux/list.h>
 #include <linux/llist.h>
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/sizes.h>
@@ -43,11 +46,18 @@
 
 /*
  * And of larger ones, up to 64 KiB wherever they lie, this many of a queue. More
- * at a time have their bios allocated: to have vectors for all of them would
- * double the memory that a queue needs.
+ * at a time have their bios allocated: to have vectors for all of them would take
+ * two thirds of the memory of a queue again. With so many, all that a queue of 256
+ * entries has fits into 128 KiB.
  */
 #define VHOST_BLK_LENT_VECS	17
-#define VHOST_BLK_NR_LENT	48U
+#define VHOST_BLK_NR_LENT	36U
+
+/*
+ * Pages that a queue may keep pinned, if it has as many requests. Whoever changes
+ * the owner's memory may have to look at all of them, under a lock.
+ */
+#define VHOST_BLK_NR_KEPT	256U
 
 /* A queue never has more requests in flight, whatever its ring holds. */
 #define VHOST_BLK_MAX_REQS	1024
@@ -122,6 +132,28 @@ struct vhost_blk_bio {
 };
 
 /*
+ * A page that is kept, or was and is in use still. The key goes when it may not
+ * be found any more, and takes its use with it; the last use unpins. Without any,
+ * its place is free. @page is fixed while there are users; besides that, what does
+ * not count itself is guarded by the virtqueue mutex.
+ */
+struct vhost_blk_kept {
+	unsigned long key;		/* the address, and VHOST_BLK_KEPT_*; or 0 */
+	struct page *page;
+	atomic_t users;			/* requests, and @key */
+	u32 wanted;			/* page number, asked for in vain */
+};
+
+#define VHOST_BLK_KEPT_WRITE	1UL	/* pinned to be written to */
+#define VHOST_BLK_KEPT_HERE	2UL	/* also for a page at address 0 */
+
+/* Of a queue, with one place for each page. */
+struct vhost_blk_kept_table {
+	unsigned int mask;
+	struct vhost_blk_kept pages[];
+};
+
+/*
  * A request is
  *   FREE       on vhost_blk_vq.free; virtqueue mutex
  *   PARSED     on the batch of one pass; that pass alone
@@ -147,19 +179,19 @@ struct vhost_blk_req {
 	u64 number;			/* in the order of the ring */
 	u64 start;			/* ns, when it was taken off the ring */
 	u8 generation;
-	bool bounced;			/* data goes through pages of ours */
-	bool one_page;			/* all data is in one of the guest's */
-	bool zero_pages;		/* zeroes are written, not asked for */
+	u8 range;			/* of @ranges, which one is under way */
 	bool write_through;
-	bool flushing;			/* data is done, the cache is not yet */
 	bool inline_busy;
-	bool polled;			/* on vhost_blk_vq.polled */
-	bool reporting;			/* asks what state zones are in */
-	bool each_zone;			/* resets all, one by one */
-	bool refused;			/* the disk became read-only */
 	bool log_on;
-	u32 log_num;
-	unsigned int range;		/* of @ranges, which one is under way */
+	bool polled:1;			/* on vhost_blk_vq.polled */
+	bool bounced:1;			/* data goes through pages of ours */
+	bool one_page:1;		/* all data is in one of the guest's */
+	bool zero_pages:1;		/* zeroes are written, not asked for */
+	bool flushing:1;		/* data is done, the cache is not yet */
+	bool reporting:1;		/* asks what state zones are in */
+	bool each_zone:1;		/* resets all, one by one */
+	bool refused:1;			/* the disk became read-only */
+	u16 log_num;
 
 	struct vhost_blk_cmd cmd;
 	struct vhost_blk_range *ranges;	/* a copy, if there are several */
@@ -178,7 +210,10 @@ struct vhost_blk_req {
 	struct list_head poll_node;	/* of .polled, or .parked afterwards */
 	struct vhost_blk_bio *bios;
 	struct vhost_blk_bio *last_bio;
-	struct vhost_blk_vecs *lent;	/* instead of inline_vecs, or NULL */
+	union {
+		struct vhost_blk_vecs *lent;	/* instead of inline_vecs, or NULL */
+		struct vhost_blk_kept *kept;	/* the same of @one_page, or NULL */
+	};
 	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
 	struct vhost_blk_bio inline_bio;
 };
@@ -215,11 +250,11 @@ struct vhost_blk_vq {
 	unsigned int index;
 
 	/* Guarded by vq.mutex. */
-	struct vhost_blk_req *reqs;
-	unsigned int nr_reqs;
+	void *memory;			/* for what follows, or NULL */
 	struct vhost_blk_req *free;
-	struct vhost_blk_vecs *vecs;
 	struct vhost_blk_vecs *free_vecs;
+	struct vhost_blk_kept_table *kept_table;
+	unsigned int nr_reqs;
 	u64 taken;			/* requests, since open() */
 	struct vhost_blk_held_entry *held;	/* nr_reqs of them, or NULL */
 	struct vhost_blk_held_entry *next_held;	/* for the start under way */
@@ -239,6 +274,11 @@ struct vhost_blk_vq {
 	struct list_head polled;	/* requests that must be polled for */
 	u64 polled_since;		/* ns, when the last of them was taken */
 	bool device_slow;		/* not worth polling for */
+	struct vhost_blk_kept_table *kept;	/* @kept_table, or NULL */
+	u64 keep_from;			/* .taken; not to be looked before */
+	u32 kept_hits;
+	u32 kept_misses;
+	u32 keep_failures;
 	struct list_head parked;	/* requests without a used ring */
 	u32 poll_ns;			/* to look for work, before sleeping */
 	u64 idle_since;			/* ns, or 0 */
@@ -273,6 +313,8 @@ struct vhost_blk {
 	/* Guarded by dev.mutex. */
 	struct vhost_blk_disk *disk;
 	bool stopped;			/* but @disk may be in use still */
+	struct vhost_blk_memory *memory;	/* that is watched, or NULL */
+	s64 max_pinned;			/* pages of the owner, or no more */
 
 	/* The generations of the queues change together, with this held. */
 	struct mutex drain_mutex;
@@ -294,6 +336,13 @@ struct vhost_blk {
 	bool stopping;			/* signal stop_ctx when @active is 0 */
 	atomic_t active;		/* queues started and not yet drained */
 	wait_queue_head_t wait;		/* for in_flight and @active */
+
+	/* Guarded by vhost_blk_memory.lock: tables with pages of it. */
+	struct list_head memory_node;
+	struct vhost_blk_kept_table *kept[VHOST_BLK_MAX_QUEUES];
+
+	atomic_t nr_kept;		/* pages in them, or in use still */
+	struct delayed_work kept_work;	/* while there are some */
 
 	/* Guarded by info_lock, for fdinfo, which must not wait. */
 	spinlock_t info_lock;
@@ -360,6 +409,72 @@ bool vhost_blk_adjoins(const struct vhost_blk_req *req,
 		       const struct vhost_blk_req *next);
 void vhost_blk_submit_request(struct vhost_blk_req *req, bool alone);
 void vhost_blk_abandon_request(struct vhost_blk_req *req);
+
+static inline bool vhost_blk_is_read(const struct vhost_blk_req *req)
+{
+	return req->cmd.type == VHOST_BLK_STAT_READ;
+}
+
+/* blk_pages.c */
+unsigned int vhost_blk_pin_pages(const struct vhost_blk_req *req,
+				 unsigned long start, unsigned int nr,
+				 struct page **pages);
+struct page *vhost_blk_pin_page(struct vhost_blk_req *req, unsigned long addr);
+void vhost_blk_unpin_kept(struct vhost_blk *blk, struct page *page);
+void vhost_blk_look_at_pages(struct work_struct *work);
+void vhost_blk_keep_pages(struct vhost_blk *blk);
+void vhost_blk_drop_pages(struct vhost_blk_vq *bvq);
+void vhost_blk_stop_keeping(struct vhost_blk_vq *bvq);
+void vhost_blk_forget_pages(struct vhost_blk *blk);
+
+static inline struct vhost_blk_kept *
+vhost_blk_kept_at(struct vhost_blk_kept_table *table, unsigned long addr)
+{
+	return &table->pages[(addr >> PAGE_SHIFT) & table->mask];
+}
+
+/*
+ * The page at @addr, if it is kept. A page whose key is taken away in between and
+ * which another request has in use still has been pinned all the time, as if this
+ * one had pinned it when it saw the key.
+ */
+static inline struct page *vhost_blk_find_kept(struct vhost_blk_req *req,
+					       unsigned long addr)
+{
+	unsigned long any = vhost_blk_is_read(req) ? 0 : VHOST_BLK_KEPT_WRITE;
+	struct vhost_blk_vq *bvq = req->bvq;
+	struct vhost_blk_kept *kept;
+
+	if (unlikely(!bvq->kept))
+		return NULL;
+	kept = vhost_blk_kept_at(bvq->kept, addr);
+	if ((READ_ONCE(kept->key) | any) !=
+	    (addr | VHOST_BLK_KEPT_HERE | VHOST_BLK_KEPT_WRITE) ||
+	    !atomic_inc_not_zero(&kept->users))
+		return NULL;
+	bvq->kept_hits++;
+	kept->wanted = 0;
+	req->kept = kept;
+	return kept->page;
+}
+
+/* A request is done with its only page, kept or not. */
+static inline void vhost_blk_unpin_page(struct vhost_blk_req *req,
+					struct page *page)
+{
+	struct vhost_blk_kept *kept = req->kept;
+	bool dirty = vhost_blk_is_read(req);
+
+	if (!kept) {
+		unpin_user_page_range_dirty_lock(page, 1, dirty);
+		return;
+	}
+	/* Not only when it is unpinned: it may be written back at any time. */
+	if (dirty && unlikely(!folio_test_dirty(page_folio(page))))
+		set_page_dirty_lock(page);
+	if (unlikely(atomic_dec_and_test(&kept->users)))
+		vhost_blk_unpin_kept(req->bvq->blk, page);
+}
 
 /* blk_poll.c */
 void vhost_blk_poll_woken(struct vhost_blk_vq *bvq);

@@ -31,11 +31,6 @@
 
 static struct bio_set vhost_blk_bio_set;
 
-static bool vhost_blk_is_read(const struct vhost_blk_req *req)
-{
-	return req->cmd.type == VHOST_BLK_STAT_READ;
-}
-
 static bool vhost_blk_is_range(const struct vhost_blk_req *req)
 {
 	return req->cmd.type == VHOST_BLK_STAT_DISCARD ||
@@ -199,39 +194,6 @@ static unsigned int vhost_blk_page_run(struct page **pages, unsigned int nr)
 		    page_folio(pages[i]) != folio)
 			break;
 	return i;
-}
-
-/*
- * A pin of a small page is 1024 references, one of a page in a large folio is one
- * of that. A driver may name one page as often as it likes in as many requests as
- * it has rings for, and be one of many whose memory is the same. Well before the
- * count runs over there is no more to be had; pin_user_pages() would warn.
- */
-static bool vhost_blk_pinned_too_often(struct page **pages, int nr)
-{
-	int i;
-
-	for (i = 0; i < nr; i++)
-		if (folio_ref_count(page_folio(pages[i])) > INT_MAX / 2)
-			return true;
-	return false;
-}
-
-/* Pins pages of the guest's for the data of a request; how many, or 0. */
-static unsigned int vhost_blk_pin_pages(const struct vhost_blk_req *req,
-					unsigned long start, unsigned int nr,
-					struct page **pages)
-{
-	unsigned int gup_flags = vhost_blk_is_read(req) ? FOLL_WRITE : 0;
-	int pinned = pin_user_pages_fast(start, nr, gup_flags, pages);
-
-	if (pinned <= 0)
-		return 0;
-	if (unlikely(vhost_blk_pinned_too_often(pages, pinned))) {
-		unpin_user_pages(pages, pinned);
-		return 0;
-	}
-	return pinned;
 }
 
 /*
@@ -454,8 +416,12 @@ static bool vhost_blk_build_page(struct vhost_blk_req *req)
 	offset = offset_in_page(addr);
 	if (cmd->bytes > PAGE_SIZE - offset ||
 	    (((unsigned long)addr | cmd->bytes) & vhost_blk_alignment_mask(req)) ||
-	    vhost_blk_must_copy(req) ||
-	    !vhost_blk_pin_pages(req, (unsigned long)addr - offset, 1, &page))
+	    vhost_blk_must_copy(req))
+		return false;
+	page = vhost_blk_find_kept(req, (unsigned long)addr - offset);
+	if (unlikely(!page))
+		page = vhost_blk_pin_page(req, (unsigned long)addr - offset);
+	if (!page)
 		return false;
 
 	req->one_page = true;
@@ -477,8 +443,7 @@ static bool vhost_blk_end_page(struct vhost_blk_req *req)
 	if (!req->one_page || unlikely(req->error || req->polled))
 		return false;
 
-	unpin_user_page_range_dirty_lock(req->inline_vecs[0].bv_page, 1,
-					 vhost_blk_is_read(req));
+	vhost_blk_unpin_page(req, req->inline_vecs[0].bv_page);
 	bio_uninit(&req->inline_bio.bio);
 	req->inline_busy = false;
 	req->bios = NULL;
@@ -623,6 +588,11 @@ static void vhost_blk_put_pages(struct vhost_blk_req *req, struct bio *bio)
 		if (req->bounced) {
 			__free_page(bv->bv_page);
 			req->bvq->bounce_pages--;
+			continue;
+		}
+		if (req->one_page) {
+			vhost_blk_unpin_page(req, bv->bv_page);
+			req->kept = NULL;
 			continue;
 		}
 		nr = DIV_ROUND_UP(bv->bv_offset + bv->bv_len, PAGE_SIZE);
@@ -793,6 +763,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	req->reporting = false;
 	req->each_zone = false;
 	req->refused = false;
+	req->lent = NULL;
 
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_READ:

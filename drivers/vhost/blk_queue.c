@@ -22,6 +22,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <uapi/linux/virtio_blk.h>
 
 #include "blk.h"
@@ -826,6 +827,7 @@ static void vhost_blk_handle_orphans(struct work_struct *work)
 		vq_err(&bvq->vq, "The worker was killed\n");
 		vhost_blk_fail_queue(bvq);
 	}
+	vhost_blk_stop_keeping(bvq);
 	vhost_blk_retire(bvq, nr);
 	vhost_blk_poll_later(bvq);
 	mutex_unlock(&bvq->vq.mutex);
@@ -855,34 +857,48 @@ void vhost_blk_request_done(struct vhost_blk_req *req)
 	rcu_read_unlock();
 }
 
-static struct vhost_blk_req *vhost_blk_alloc_reqs(struct vhost_blk_vq *bvq,
-						  unsigned int nr)
+static void vhost_blk_init_reqs(struct vhost_blk_vq *bvq,
+				struct vhost_blk_req *reqs, unsigned int nr)
 {
-	struct vhost_blk_req *reqs;
-
-	reqs = kvcalloc(nr, sizeof(*reqs), GFP_KERNEL_ACCOUNT);
-	if (!reqs)
-		return NULL;
 	bvq->free = NULL;
 	while (nr--) {
 		reqs[nr].bvq = bvq;
 		reqs[nr].next = bvq->free;
 		bvq->free = &reqs[nr];
 	}
-	return reqs;
 }
 
-static bool vhost_blk_alloc_vecs(struct vhost_blk_vq *bvq, unsigned int nr)
+static void vhost_blk_init_vecs(struct vhost_blk_vq *bvq,
+				struct vhost_blk_vecs *vecs, unsigned int nr)
 {
-	bvq->vecs = kvcalloc(nr, sizeof(*bvq->vecs), GFP_KERNEL_ACCOUNT);
-	if (!bvq->vecs)
-		return false;
 	bvq->free_vecs = NULL;
 	while (nr--) {
-		bvq->vecs[nr].next = bvq->free_vecs;
-		bvq->free_vecs = &bvq->vecs[nr];
+		vecs[nr].next = bvq->free_vecs;
+		bvq->free_vecs = &vecs[nr];
 	}
-	return true;
+}
+
+/*
+ * By the page, for kmalloc() would take the next power of two of them, in one
+ * piece.
+ */
+static int vhost_blk_alloc_memory(struct vhost_blk_vq *bvq)
+{
+	unsigned int nr_kept = min(bvq->nr_reqs, VHOST_BLK_NR_KEPT);
+	unsigned int nr_vecs = min(bvq->nr_reqs, VHOST_BLK_NR_LENT);
+	size_t reqs = bvq->nr_reqs * sizeof(struct vhost_blk_req);
+	size_t vecs = nr_vecs * sizeof(struct vhost_blk_vecs);
+	size_t kept = struct_size(bvq->kept_table, pages, nr_kept);
+
+	bvq->memory = __vmalloc(reqs + vecs + kept, VHOST_BLK_GFP | __GFP_ZERO);
+	if (!bvq->memory)
+		return -ENOMEM;
+	vhost_blk_init_reqs(bvq, bvq->memory, bvq->nr_reqs);
+	vhost_blk_init_vecs(bvq, bvq->memory + reqs, nr_vecs);
+	bvq->kept_table = bvq->memory + reqs + vecs;
+	/* Rings have a power of two entries. */
+	bvq->kept_table->mask = nr_kept - 1;
+	return 0;
 }
 
 /* Get all that a queue needs before the first one starts. */
@@ -898,10 +914,7 @@ int vhost_blk_alloc_queue(struct vhost_blk_vq *bvq, bool hold_errors)
 		if (!bvq->next_held)
 			return -ENOMEM;
 	}
-	if (!vhost_blk_alloc_vecs(bvq, min(bvq->nr_reqs, VHOST_BLK_NR_LENT)))
-		return -ENOMEM;
-	bvq->reqs = vhost_blk_alloc_reqs(bvq, bvq->nr_reqs);
-	return bvq->reqs ? 0 : -ENOMEM;
+	return vhost_blk_alloc_memory(bvq);
 }
 
 /* The VMM has had its chance to ask for them. */
@@ -1005,23 +1018,21 @@ void vhost_blk_drop_parked(struct vhost_blk_vq *bvq)
 void vhost_blk_free_queue(struct vhost_blk_vq *bvq)
 {
 	struct vhost_blk_held_entry *next_held;
-	struct vhost_blk_req *reqs;
-	struct vhost_blk_vecs *vecs;
+	void *memory;
 
 	mutex_lock(&bvq->vq.mutex);
-	reqs = bvq->reqs;
-	bvq->reqs = NULL;
+	vhost_blk_stop_keeping(bvq);
+	memory = bvq->memory;
+	bvq->memory = NULL;
 	bvq->free = NULL;
+	bvq->free_vecs = NULL;
+	bvq->kept_table = NULL;
 	/* Of a start that failed. */
 	next_held = bvq->next_held;
 	bvq->next_held = NULL;
-	vecs = bvq->vecs;
-	bvq->vecs = NULL;
-	bvq->free_vecs = NULL;
 	mutex_unlock(&bvq->vq.mutex);
 	kvfree(next_held);
-	kvfree(reqs);
-	kvfree(vecs);
+	vfree(memory);
 }
 
 void vhost_blk_init_queue(struct vhost_blk *blk, struct vhost_blk_vq *bvq)

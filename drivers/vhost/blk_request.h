@@ -55,12 +55,12 @@ struct vhost_blk_cmd {
 	u8 status;			/* VIRTIO_BLK_S_OK: go on and do it */
 	bool unmap;			/* of the first range */
 	u8 nr_ranges;
+	u8 zone_op;			/* VIRTIO_BLK_T_ZONE_* */
 	u64 sector;			/* of the first range, or the data */
 	u64 bytes;			/* of all ranges, or the data */
 	u64 in_bytes;			/* writable bytes before the status */
 	struct vhost_blk_cursor data;	/* what to read from or write to */
 	u8 __user *status_addr;
-	u32 zone_op;			/* VIRTIO_BLK_T_ZONE_* */
 	struct vhost_blk_cursor append;	/* where to say what was appended to */
 };
 

@@ -715,6 +715,9 @@ TEST_F_TIMEOUT(monkey, f80_rings_and_ioctls_at_random, TIMEOUT)
 					       &other->dev.vq[0], 8))
 			diag("in round %u of seed %u", round_nr, first_seed);
 		put_back(&other->dev.mem, &self->other_kept);
+		/* Pages that are kept are let go with the memory table. */
+		ASSERT_TRUE(vdev_set_mem_table(&b->dev));
+		ASSERT_TRUE(vdev_set_mem_table(&other->dev));
 		ASSERT_TRUE(oracle_kernel(&b->oracle))
 			diag("in round %u of seed %u", round_nr, first_seed);
 	}
