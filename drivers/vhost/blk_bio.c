@@ -96,15 +96,20 @@ static bool vhost_blk_fits_inline(const struct vhost_blk_req *req,
 	       (nr_vecs <= VHOST_BLK_LENT_VECS && req->bvq->free_vecs);
 }
 
+static void vhost_blk_address_bio(struct vhost_blk_req *req, struct bio *bio,
+				  u64 offset)
+{
+	bio->bi_iter.bi_sector = req->cmd.sector + (offset >> SECTOR_SHIFT);
+	bio->bi_private = req;
+	bio->bi_end_io = vhost_blk_end_io;
+}
+
 /* Gives a bio its place and makes it the last of the window. */
 static void vhost_blk_link_bio(struct vhost_blk_req *req, struct bio *bio)
 {
 	struct vhost_blk_bio *next;
 
-	bio->bi_iter.bi_sector = req->cmd.sector +
-				 ((req->done + req->window) >> SECTOR_SHIFT);
-	bio->bi_private = req;
-	bio->bi_end_io = vhost_blk_end_io;
+	vhost_blk_address_bio(req, bio, req->done + req->window);
 
 	next = container_of(bio, struct vhost_blk_bio, bio);
 	next->next = NULL;
@@ -398,6 +403,31 @@ bool vhost_blk_must_bounce(const struct vhost_blk_req *req)
 				     vhost_blk_alignment_mask(req));
 }
 
+/* The only bio of a request, with its only vector; window and all. */
+static void vhost_blk_set_page(struct vhost_blk_req *req, struct page *page,
+			       unsigned int offset)
+{
+	struct bio *bio = &req->inline_bio.bio;
+	u64 bytes = req->cmd.bytes;
+
+	req->one_page = true;
+	req->inline_busy = true;
+	req->error = 0;
+	req->window = bytes;
+	req->bios = &req->inline_bio;
+	req->inline_bio.next = NULL;
+	atomic_set(&req->pending, 1);
+
+	bio_init(bio, req->disk->bdev, req->inline_vecs, VHOST_BLK_INLINE_VECS,
+		 vhost_blk_opf(req));
+	vhost_blk_address_bio(req, bio, 0);
+	bio->bi_iter.bi_size = bytes;
+	bio->bi_vcnt = 1;
+	req->inline_vecs[0] = (struct bio_vec) {
+		.bv_page = page, .bv_len = bytes, .bv_offset = offset,
+	};
+}
+
 /*
  * What nearly all small requests are: data in one page of the guest's. There is
  * nothing else to be asked about it; false leaves it to what asks for more.
@@ -408,7 +438,6 @@ static bool vhost_blk_build_page(struct vhost_blk_req *req)
 	unsigned int offset;
 	void __user *addr;
 	struct page *page;
-	struct bio *bio;
 
 	if (!cmd->bytes ||
 	    vhost_blk_cursor_peek(&cmd->data, &addr) != cmd->bytes)
@@ -424,14 +453,7 @@ static bool vhost_blk_build_page(struct vhost_blk_req *req)
 	if (!page)
 		return false;
 
-	req->one_page = true;
-	req->error = 0;
-	atomic_set(&req->pending, 0);
-	bio = vhost_blk_add_inline_bio(req, vhost_blk_opf(req),
-				       req->inline_vecs, VHOST_BLK_INLINE_VECS);
-	__bio_add_page(bio, page, cmd->bytes, offset);
-	vhost_blk_cursor_advance(&cmd->data, cmd->bytes);
-	req->window = cmd->bytes;
+	vhost_blk_set_page(req, page, offset);
 	if (unlikely(req->disk->polls && req->bvq->vq.busyloop_timeout))
 		vhost_blk_mark_polled(req);
 	return true;
