@@ -232,12 +232,12 @@ bool vhost_blk_poll_on(struct vhost_blk_vq *bvq)
 
 /**
  * vhost_blk_learn_latency - has the device become worth polling for?
- * @bvq: the queue
+ * @bvq: the queue, with a slow device so far
  * @latency: nanoseconds that a request took
  */
 void vhost_blk_learn_latency(struct vhost_blk_vq *bvq, u64 latency)
 {
-	if (unlikely(bvq->device_slow) && latency < vhost_blk_poll_limit(bvq))
+	if (latency < vhost_blk_poll_limit(bvq))
 		bvq->device_slow = false;
 }
 

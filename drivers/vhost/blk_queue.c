@@ -220,8 +220,9 @@ static void vhost_blk_log(struct vhost_blk_req *req)
 		vhost_blk_write_log(req);
 }
 
-static void vhost_blk_count_req(struct vhost_blk_vq *bvq,
-				const struct vhost_blk_cmd *cmd, u64 latency)
+static __always_inline void
+vhost_blk_count_req(struct vhost_blk_vq *bvq, const struct vhost_blk_cmd *cmd,
+		    u64 latency)
 {
 	struct vhost_blk_counters *counters = &bvq->counters;
 	int bucket = min(fls64(latency >> 1), VHOST_BLK_LATENCY_BUCKETS - 1);
@@ -258,7 +259,7 @@ static void vhost_blk_hold(struct vhost_blk_req *req)
 }
 
 /* The driver gets it back. */
-static void vhost_blk_use(struct vhost_blk_req *req, u64 now)
+static __always_inline void vhost_blk_use(struct vhost_blk_req *req, u64 now)
 {
 	u32 len = vhost_blk_used_len(&req->cmd);
 	struct vhost_blk_vq *bvq = req->bvq;
@@ -401,7 +402,8 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 			continue;
 		}
 		bvq->nr_retired[req->generation]++;
-		vhost_blk_learn_latency(bvq, pass->now - req->start);
+		if (unlikely(bvq->device_slow))
+			vhost_blk_learn_latency(bvq, pass->now - req->start);
 		added |= vhost_blk_complete(req, pass->now);
 	}
 	return added;
@@ -472,9 +474,9 @@ static bool vhost_blk_keep_log(struct vhost_blk_req *req, unsigned int log_num)
 	const struct vhost_log *log = req->bvq->vq.log;
 
 	req->log_on = log_num;
-	req->log_num = 0;
 	if (!log_num)
 		return true;
+	req->log_num = 0;
 	if (req->bvq->vq.iotlb)
 		return vhost_blk_keep_log_iov(req);
 

@@ -98,23 +98,23 @@ bool vhost_blk_is_aligned(struct vhost_blk_cursor cur, unsigned long mask)
 	return true;
 }
 
-static u64 vhost_blk_iov_bytes(const struct iovec *iov, unsigned int nr)
+static u64 vhost_blk_iov_bytes(const struct iovec *iov, const struct iovec *end)
 {
 	u64 bytes = 0;
 
 	/* At most UIO_MAXIOV lengths of 32 bits each: no overflow. */
-	while (nr--)
-		bytes += (iov++)->iov_len;
+	for (; iov != end; iov++)
+		bytes += iov->iov_len;
 	return bytes;
 }
 
 /* The status is the last writable byte, whatever it shares a buffer with. */
-static u8 __user *vhost_blk_status_addr(const struct iovec *iov,
-					unsigned int nr)
+static u8 __user *vhost_blk_status_addr(const struct iovec *end)
 {
-	while (!iov[nr - 1].iov_len)
-		nr--;
-	return iov[nr - 1].iov_base + iov[nr - 1].iov_len - 1;
+	do {
+		end--;
+	} while (!end->iov_len);
+	return end->iov_base + end->iov_len - 1;
 }
 
 /* In sectors and without a sum, which could wrap (CVE-2026-97991). */
@@ -448,26 +448,26 @@ bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 			   unsigned int in_num, struct vhost_blk_cmd *cmd,
 			   struct vhost_blk_range *ranges)
 {
-	u64 out_bytes = vhost_blk_iov_bytes(iov, out_num);
-	u64 in_bytes = vhost_blk_iov_bytes(iov + out_num, in_num);
+	const struct iovec *in = iov + out_num, *end = in + in_num;
+	u64 out_bytes = vhost_blk_iov_bytes(iov, in);
+	u64 in_bytes = vhost_blk_iov_bytes(in, end);
 
 	/* All but .append, which only an append has: spare the stores. */
 	cmd->type = VHOST_BLK_STAT_OTHER;
 	cmd->status = VIRTIO_BLK_S_OK;
 	cmd->unmap = false;
 	cmd->nr_ranges = 0;
+	cmd->zone_op = 0;
 	cmd->sector = 0;
 	cmd->bytes = 0;
 	cmd->in_bytes = 0;
 	cmd->data = (struct vhost_blk_cursor) { .iov = iov, .left = out_bytes };
-	cmd->zone_op = 0;
 	if (!in_bytes)
 		return false;
 
 	cmd->in_bytes = in_bytes - 1;
-	cmd->status_addr = vhost_blk_status_addr(iov + out_num, in_num);
-	cmd->status = vhost_blk_parse_cmd(lim, iov + out_num, out_bytes, cmd,
-					  ranges);
+	cmd->status_addr = vhost_blk_status_addr(end);
+	cmd->status = vhost_blk_parse_cmd(lim, in, out_bytes, cmd, ranges);
 	return true;
 }
 
@@ -486,29 +486,4 @@ u8 vhost_blk_status(blk_status_t error)
 	default:
 		return VIRTIO_BLK_S_IOERR;
 	}
-}
-
-/**
- * vhost_blk_used_len - how many bytes a driver may rely on
- * @cmd: the request, with its final status
- *
- * The used length promises that so many bytes from the first writable one on
- * were written (virtio 1.3, 2.7.8.2). With a gap before the status, or an
- * unknown part of the data written, nothing can be promised.
- *
- * Return: the length for the used ring.
- */
-u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd)
-{
-	u64 written = 0;
-
-	if (cmd->status != VIRTIO_BLK_S_OK)
-		return 0;
-	if (cmd->type == VHOST_BLK_STAT_READ ||
-	    cmd->type == VHOST_BLK_STAT_GET_ID ||
-	    cmd->type == VHOST_BLK_STAT_ZONE_REPORT)
-		written = cmd->bytes;
-	else if (cmd->type == VHOST_BLK_STAT_ZONE_APPEND)
-		written = sizeof(__le64);
-	return written == cmd->in_bytes ? written + 1 : 0;
 }

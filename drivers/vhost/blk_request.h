@@ -14,6 +14,7 @@
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <uapi/linux/vhost_blk.h>
+#include <uapi/linux/virtio_blk.h>
 
 /* One range of a discard, secure erase or write zeroes request, checked. */
 struct vhost_blk_range {
@@ -145,6 +146,30 @@ bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 			   struct vhost_blk_range *ranges);
 
 u8 vhost_blk_status(blk_status_t error);
-u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd);
+
+/**
+ * vhost_blk_used_len - how many bytes a driver may rely on
+ * @cmd: the request, with its final status
+ *
+ * The used length promises that so many bytes from the first writable one on
+ * were written (virtio 1.3, 2.7.8.2). With a gap before the status, or an
+ * unknown part of the data written, nothing can be promised.
+ *
+ * Return: the length for the used ring.
+ */
+static inline u32 vhost_blk_used_len(const struct vhost_blk_cmd *cmd)
+{
+	u64 written = 0;
+
+	if (cmd->status != VIRTIO_BLK_S_OK)
+		return 0;
+	if (cmd->type == VHOST_BLK_STAT_READ ||
+	    cmd->type == VHOST_BLK_STAT_GET_ID ||
+	    cmd->type == VHOST_BLK_STAT_ZONE_REPORT)
+		written = cmd->bytes;
+	else if (cmd->type == VHOST_BLK_STAT_ZONE_APPEND)
+		written = sizeof(__le64);
+	return written == cmd->in_bytes ? written + 1 : 0;
+}
 
 #endif /* _VHOST_BLK_REQUEST_H */

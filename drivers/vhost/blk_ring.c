@@ -19,7 +19,10 @@
 /* Descriptors that are copied in one go: a header, 24 KiB of pages, a status. */
 #define VHOST_BLK_DESC_BATCH	8U
 
-/* What one chain may take of a pass here; a table may have 65536 entries. */
+/*
+ * What one chain may take of a pass here, and its table once more; one may have
+ * 65536 entries. Both fit into vq->iov.
+ */
 #define VHOST_BLK_DESC_MAX	256U
 
 /* A chain on its way from the ring to vq->iov. */
@@ -88,8 +91,7 @@ static __always_inline bool vhost_blk_add_desc(struct vhost_blk_chain *chain,
 
 	addr = vhost_blk_translate(chain, vhost64_to_cpu(chain->vq, desc->addr),
 				   len, write ? VHOST_MAP_WO : VHOST_MAP_RO);
-	if (!addr || !len ||
-	    chain->iov == chain->vq->iov + VHOST_BLK_DESC_MAX)
+	if (!addr || !len)
 		return false;
 	chain->iov->iov_base = addr;
 	chain->iov->iov_len = len;
@@ -159,7 +161,8 @@ static __always_inline bool vhost_blk_add_chain(struct vhost_blk_chain *chain,
 			return !vhost_blk_has_flag(chain, &copy.desc,
 						   VRING_DESC_F_NEXT) &&
 			       vhost_blk_add_table(chain, &copy.desc);
-		if (!vhost_blk_add_desc(chain, &copy.desc))
+		if (chain->iov == vq->iov + VHOST_BLK_DESC_MAX ||
+		    !vhost_blk_add_desc(chain, &copy.desc))
 			return false;
 		if (!vhost_blk_has_flag(chain, &copy.desc, VRING_DESC_F_NEXT))
 			return true;
