@@ -56,6 +56,25 @@
 #endif
 
 /*
+ * Since 6.11, "block: move the poll flag to queue_limits"; a flag of the queue
+ * before. This one feature is all that is asked for.
+ */
+#ifdef COMPAT_NO_BLK_FEAT_POLL
+struct compat_limits {
+	bool features;
+};
+
+#define BLK_FEAT_POLL true
+#define bdev_limits(bdev)						\
+	(&(struct compat_limits) {					\
+		.features = test_bit(QUEUE_FLAG_POLL,			\
+				     &bdev_get_queue(bdev)->queue_flags) \
+	})
+#elif defined(COMPAT_NO_BDEV_LIMITS)
+#define bdev_limits(bdev) (&bdev_get_queue(bdev)->limits)
+#endif
+
+/*
  * For drivers too, in kernels after 6.12; before, only the block layer asked
  * which zones are conventional.
  */

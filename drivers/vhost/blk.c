@@ -463,7 +463,6 @@ vhost_blk_open_disk(struct vhost_blk *blk,
 	}
 
 	disk->bdev = bdev;
-	disk->polls = vhost_blk_device_polls(bdev);
 	disk->capacity = backend->capacity;
 	disk->flags = backend->flags;
 	if (!(disk->file->f_mode & FMODE_WRITE) ||

@@ -104,7 +104,6 @@ struct vhost_blk_disk {
 	struct eventfd_ctx *stop_ctx;	/* may be NULL */
 	struct eventfd_ctx *held_ctx;	/* with HOLD_ERRORS */
 	u64 capacity;			/* sectors, as advertised */
-	bool polls;			/* has queues for polling */
 	u32 flags;			/* VHOST_BLK_BACKEND_* */
 	u32 block_size;			/* bytes, as advertised */
 	u32 max_discard_sectors;
@@ -486,7 +485,6 @@ void vhost_blk_poll_later(struct vhost_blk_vq *bvq);
 void vhost_blk_poll_late(struct work_struct *work);
 bool vhost_blk_poll_on(struct vhost_blk_vq *bvq);
 void vhost_blk_learn_latency(struct vhost_blk_vq *bvq, u64 latency);
-bool vhost_blk_device_polls(struct block_device *bdev);
 void vhost_blk_mark_polled(struct vhost_blk_req *req);
 bool vhost_blk_unmark_polled(struct vhost_blk_req *req, blk_status_t error);
 

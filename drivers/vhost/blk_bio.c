@@ -454,7 +454,7 @@ static bool vhost_blk_build_page(struct vhost_blk_req *req)
 		return false;
 
 	vhost_blk_set_page(req, page, offset);
-	if (unlikely(req->disk->polls && req->bvq->vq.busyloop_timeout))
+	if (unlikely(req->bvq->vq.busyloop_timeout))
 		vhost_blk_mark_polled(req);
 	return true;
 }
@@ -953,7 +953,9 @@ bool vhost_blk_continue_request(struct vhost_blk_req *req)
 
 /*
  * Without one, the block layer merges a request with the one before it in the
- * plug at most. A device made of others may have some that have one.
+ * plug at most. A device made of others may have some that have one. There is no
+ * helper to ask by, and none is needed: it may change at any time, and whoever is
+ * wrong about it has a request merged or not, which is no harm.
  */
 bool vhost_blk_has_scheduler(struct block_device *bdev)
 {

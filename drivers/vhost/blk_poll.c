@@ -15,7 +15,6 @@
  * polled request, vhost_blk_poll_late() comes by, every now and then and
  * whatever the worker does.
  */
-#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -147,6 +146,8 @@ bool vhost_blk_poll(struct vhost_blk_vq *bvq)
 /*
  * A request that is done may have been in a hardware queue that is gone: one that
  * holds the queue's count and finds it pending knows that it is still there.
+ * bio_poll() takes the count, too, but only after it has looked; and what would
+ * take it for us, blk_queue_enter(), is the block layer's own and may wait.
  */
 static void vhost_blk_poll_request(struct vhost_blk_req *req)
 {
@@ -241,24 +242,15 @@ void vhost_blk_learn_latency(struct vhost_blk_vq *bvq, u64 latency)
 		bvq->device_slow = false;
 }
 
-/**
- * vhost_blk_device_polls - has a block device queues for polling?
- * @bdev: the block device
- *
- * The tag set is the driver's, and gone with the disk: look at it while the
- * disk must stay.
+/*
+ * Asked for each request: the queues of a device come and go, with its driver's
+ * parameters and its resets. One that has none left refuses to be polled, or does
+ * not mind.
  */
-bool vhost_blk_device_polls(struct block_device *bdev)
+static bool vhost_blk_device_polls(struct block_device *bdev)
 {
-	struct request_queue *q = bdev_get_queue(bdev);
-	bool polls;
-
-	if (!percpu_ref_tryget_live(&q->q_usage_counter))
-		return false;
-	polls = queue_is_mq(q) && q->tag_set->nr_maps > HCTX_TYPE_POLL &&
-		q->tag_set->map[HCTX_TYPE_POLL].nr_queues;
-	percpu_ref_put(&q->q_usage_counter);
-	return polls;
+	return queue_is_mq(bdev_get_queue(bdev)) &&
+	       bdev_limits(bdev)->features & BLK_FEAT_POLL;
 }
 
 /**
@@ -276,8 +268,8 @@ void vhost_blk_mark_polled(struct vhost_blk_req *req)
 	struct vhost_blk_bio *this = req->bios;
 	struct vhost_blk_vq *bvq = req->bvq;
 
-	if (!req->disk->polls || !bvq->vq.busyloop_timeout ||
-	    bvq->device_slow || this->next ||
+	if (!bvq->vq.busyloop_timeout || bvq->device_slow || this->next ||
+	    !vhost_blk_device_polls(req->disk->bdev) ||
 	    req->window != req->cmd.bytes || req->write_through ||
 	    (req->disk->zone_sectors && req->cmd.type != VHOST_BLK_STAT_READ))
 		return;
@@ -302,6 +294,9 @@ bool vhost_blk_unmark_polled(struct vhost_blk_req *req, blk_status_t error)
 
 	req->polled = false;
 	list_del(&req->poll_node);
+	/* Not the next one too, if there are no queues for it at the time. */
+	if (error == BLK_STS_NOTSUPP)
+		req->bvq->device_slow = true;
 	if (error == BLK_STS_AGAIN || error == BLK_STS_NOTSUPP)
 		return true;
 	vhost_blk_count(&req->bvq->counters.polled, 1);

@@ -659,7 +659,9 @@ static void vhost_blk_submit_batch(struct vhost_blk_req *req, unsigned int nr)
 		/*
 		 * If it has none left, it gets so many of its requests at once.
 		 * Not of those that only this task would complete: they would
-		 * keep a queue that is about to freeze from it.
+		 * keep a queue that is about to freeze from it. So it is said
+		 * for each; blk_start_plug_nr_ios() says it for all alike, and
+		 * is not exported.
 		 */
 		plug.nr_ios = req->polled ? 1 : min(nr, VHOST_BLK_TAG_BATCH);
 		nr--;

@@ -163,6 +163,34 @@ TEST_F(poll, the_device_is_asked)
 	EXPECT_TRUE(oracle_idle());
 }
 
+/* It had none when the backend was set, and has none in the end. */
+TEST_F(poll, queues_of_the_device_come_and_go)
+{
+	struct vdev *dev = &self->b.dev;
+	struct vhost_blk_stats st;
+	uint64_t polled;
+
+	/* That of 6.1 divides by their number, and takes the kernel along. */
+	if (!have_task_workers())
+		SKIP(return, "needs a null_blk that can lose its poll queues (Linux 6.2)");
+	ASSERT_TRUE(vdev_stop(dev));
+	ASSERT_TRUE(backend_set(&self->b.be, "poll_queues", "0"));
+	ASSERT_TRUE(vdev_start(dev, self->b.be.fd, 0));
+	ASSERT_TRUE(backend_set(&self->b.be, "poll_queues", "1"));
+	submit(&self->batch, VIRTIO_BLK_T_IN);
+	ASSERT_TRUE(reap(&self->batch));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_LT(0, st.polled);
+
+	polled = st.polled;
+	ASSERT_TRUE(backend_set(&self->b.be, "poll_queues", "0"));
+	queue_all(&dev->vq[0], self->batch.req, DEPTH);
+	ASSERT_TRUE(reap(&self->batch));
+	ASSERT_TRUE(vdev_stats(dev, 0, &st));
+	EXPECT_EQ(polled, st.polled);
+	EXPECT_EQ(2 * DEPTH, st.requests[VHOST_BLK_STAT_READ]);
+}
+
 /* Misaligned memory goes through pages of the kernel's, and is polled for too. */
 TEST_F(poll, bounced)
 {
