@@ -725,6 +725,26 @@ static void vhost_blk_poll_ring(struct vhost_blk_vq *bvq)
 		vhost_poll_queue(&bvq->vq.poll);
 }
 
+/*
+ * The driver was told of what is complete, and the scheduler would rather run
+ * something else on this processor: the driver, most likely. Let it, before it is
+ * asked to kick: what it wants next will be found.
+ */
+static void vhost_blk_yield_to_driver(struct vhost_blk_vq *bvq)
+{
+	lockdep_assert_held(&bvq->vq.mutex);
+
+	/* Not at the expense of the worker's other queues. */
+	if (likely(!need_resched()) || vhost_vq_has_work(&bvq->vq))
+		return;
+	mutex_unlock(&bvq->vq.mutex);
+	cond_resched();
+	mutex_lock(&bvq->vq.mutex);
+	/* It may have gone meanwhile. */
+	if (unlikely(bvq->vq.iotlb))
+		vhost_blk_unpark(bvq);
+}
+
 static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
@@ -748,6 +768,8 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 			vhost_blk_unpark(bvq);
 		added = vhost_blk_complete_done(bvq, &pass);
 		vhost_blk_publish(bvq, added);
+		if (added)
+			vhost_blk_yield_to_driver(bvq);
 		added = vhost_blk_take_chains(bvq, &pass);
 		vhost_blk_publish(bvq, added);
 		if (pass.batch) {
@@ -798,12 +820,35 @@ static void vhost_blk_handle_kick(struct vhost_work *work)
 	mutex_unlock(&vq->mutex);
 }
 
+/*
+ * A driver need not kick while a pass is under way that will look at the ring
+ * anyway. To one that waits for its index to pass another, vhost_disable_notify()
+ * says nothing: name an index that it has passed already.
+ */
+static void vhost_blk_refuse_kicks(struct vhost_virtqueue *vq)
+{
+	lockdep_assert_held(&vq->mutex);
+
+	/* With an IOTLB, the ring may not be there. */
+	if (vq->iotlb || !vhost_vq_get_backend(vq) ||
+	    vq->used_flags & VRING_USED_F_NO_NOTIFY)
+		return;
+	vhost_disable_notify(vq->dev, vq);
+	/* What it spares is not worth a log. */
+	if (!vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX) || vq->log_used)
+		return;
+	/* If it cannot be written, neither can a used entry: that will tell. */
+	put_user(cpu_to_vhost16(vq, vq->last_avail_idx - 1),
+		 (__virtio16 __user *)&vq->used->ring[vq->num]);
+}
+
 static void vhost_blk_handle_done(struct vhost_work *work)
 {
 	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq,
 						done_work);
 
 	mutex_lock(&bvq->vq.mutex);
+	vhost_blk_refuse_kicks(&bvq->vq);
 	vhost_blk_run_queue(bvq);
 	mutex_unlock(&bvq->vq.mutex);
 }

@@ -14,6 +14,7 @@
 
 #include "bench.h"
 #include "harness.h"
+#include "stall.h"
 
 FIXTURE(service) {
 	struct bench b;
@@ -551,6 +552,57 @@ TEST_F(service, event_idx_one_signal_for_a_batch)
 	vq_publish(vq);
 	vq_kick(vq);
 	EXPECT_TRUE(event_wait(vq->call, VQ_TIMEOUT_MS));
+	EXPECT_TRUE(blk_reap(vq, req, ARRAY_SIZE(req)));
+}
+
+/* Is a driver to kick that makes the chain number @idx available? */
+static bool wants_kick_for(struct vq *vq, uint16_t idx)
+{
+	uint16_t event = __atomic_load_n(vq_avail_event(vq), __ATOMIC_ACQUIRE);
+
+	return vring_need_event(vq_16(vq, event), idx + 1, idx);
+}
+
+/*
+ * The worker is woken by a completion and will look at the ring before it sleeps
+ * again: from the first used entry on it asks for no kick, and needs none.
+ */
+TEST_F(service, event_idx_no_kick_asked_for_while_completing)
+{
+	struct bench_opts opts = {
+		.backend.gate = true,
+		.dev.features_on = BIT64(VIRTIO_RING_F_EVENT_IDX),
+	};
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[2];
+	struct stall stall;
+	unsigned int i;
+	struct vq *vq;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	vq = &dev->vq[0];
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	for (i = 0; i < ARRAY_SIZE(req); i++)
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, i,
+				 guest_alloc(&dev->mem, 512));
+	blk_req_queue(vq, &req[0]);
+	vq_publish(vq);
+	vq_kick(vq);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, 1));
+	/* Until the worker has nothing to do. */
+	for (i = 0; i < 1000 && !wants_kick_for(vq, 1); i++)
+		usleep(10000);
+	ASSERT_TRUE(wants_kick_for(vq, 1));
+
+	blk_req_queue(vq, &req[1]);
+	/* It stands still when it writes the status, which is behind the header. */
+	if (!stall_begin(&stall, req[0].hdr.p))
+		SKIP(return, "needs CONFIG_USERFAULTFD with shmem");
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(stall_wait(&stall));
+	vq_publish(vq);
+	EXPECT_FALSE(wants_kick_for(vq, 1));
+	ASSERT_TRUE(stall_end(&stall));
 	EXPECT_TRUE(blk_reap(vq, req, ARRAY_SIZE(req)));
 }
 
