@@ -281,6 +281,7 @@ struct vhost_blk_vq {
 	struct list_head parked;	/* requests without a used ring */
 	u32 poll_ns;			/* to look for work, before sleeping */
 	u64 idle_since;			/* ns, or 0 */
+	struct vhost_blk_limits limits;	/* of requests, as of the last batch */
 	u8 serial[VHOST_BLK_SERIAL_LEN];
 	struct vhost_blk_range ranges[VHOST_BLK_MAX_RANGES];	/* being parsed */
 	struct vhost_blk_counters counters;

@@ -409,11 +409,13 @@ static bool vhost_blk_complete_done(struct vhost_blk_vq *bvq,
 	return added;
 }
 
-static struct vhost_blk_limits vhost_blk_limits(struct vhost_blk_vq *bvq,
-						const struct vhost_blk_disk *disk)
+/* What stays as it is while a queue is served. */
+static void vhost_blk_set_limits(struct vhost_blk_vq *bvq,
+				 const struct vhost_blk_disk *disk)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
-	struct vhost_blk_limits lim = {
+
+	bvq->limits = (struct vhost_blk_limits) {
 		.block_size = disk->block_size,
 		.max_discard_sectors = disk->max_discard_sectors,
 		.max_discard_seg = disk->max_discard_seg,
@@ -428,16 +430,21 @@ static struct vhost_blk_limits vhost_blk_limits(struct vhost_blk_vq *bvq,
 						  VIRTIO_BLK_F_SECURE_ERASE),
 		.zone_sectors = disk->zone_sectors,
 		.max_append_sectors = disk->max_append_sectors,
-		.write_granularity = bdev_zone_write_granularity(disk->bdev),
 		.little_endian = vhost_is_little_endian(vq),
 	};
+}
 
-	/* Both may change under us; the block layer would only warn. */
-	lim.capacity = min_t(u64, disk->capacity,
-			     bdev_nr_sectors(disk->bdev));
-	lim.read_only = disk->flags & VHOST_BLK_BACKEND_READ_ONLY ||
-			bdev_read_only(disk->bdev);
-	return lim;
+/* And what may change under us; the block layer would only warn. */
+static void vhost_blk_update_limits(struct vhost_blk_limits *lim,
+				    const struct vhost_blk_disk *disk)
+{
+	lim->capacity = min_t(u64, disk->capacity,
+			      bdev_nr_sectors(disk->bdev));
+	lim->read_only = disk->flags & VHOST_BLK_BACKEND_READ_ONLY ||
+			 bdev_read_only(disk->bdev);
+	if (unlikely(lim->zone_sectors))
+		lim->write_granularity =
+			bdev_zone_write_granularity(disk->bdev);
 }
 
 /* How many entries of the log the data of a request will be written to. */
@@ -544,7 +551,6 @@ static int vhost_blk_next_chain(struct vhost_blk_vq *bvq,
 /* Takes one chain off the ring; false if there is none or it is no chain. */
 static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 				 const struct vhost_blk_disk *disk,
-				 struct vhost_blk_limits *lim,
 				 struct vhost_blk_pass *pass, bool *added)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
@@ -568,22 +574,22 @@ static bool vhost_blk_take_chain(struct vhost_blk_vq *bvq,
 		return false;
 
 	/* Not asked for in vain: a pass ends with a look at an empty ring. */
-	if (!lim->block_size)
-		*lim = vhost_blk_limits(bvq, disk);
+	if (!pass->now) {
+		pass->now = ktime_get_ns();
+		vhost_blk_update_limits(&bvq->limits, disk);
+	}
 	pass->reqs++;
 	req = vhost_blk_get_req(bvq);
 	req->head = head;
 	req->number = bvq->taken++;
 	req->device_errno = 0;
-	if (!pass->now)
-		pass->now = ktime_get_ns();
 	req->start = pass->now;
 	req->disk = disk;
 	req->write_through = bvq->write_through;
 	req->generation = bvq->generation;
 
-	if (unlikely(!vhost_blk_parse_chain(lim, vq->iov, out_num, in_num,
-					    &req->cmd, bvq->ranges))) {
+	if (unlikely(!vhost_blk_parse_chain(&bvq->limits, vq->iov, out_num,
+					    in_num, &req->cmd, bvq->ranges))) {
 		vhost_blk_put_req(req);
 		vhost_blk_count(&bvq->counters.reclaimed, 1);
 		vhost_blk_add_used(bvq, head, 0);
@@ -623,7 +629,6 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_blk_disk *disk = vhost_vq_get_backend(vq);
-	struct vhost_blk_limits lim = {};
 	bool added = false;
 
 	lockdep_assert_held(&vq->mutex);
@@ -636,7 +641,7 @@ static bool vhost_blk_take_chains(struct vhost_blk_vq *bvq,
 	pass->now = 0;
 	pass->map = NULL;
 	while (vhost_blk_may_take(bvq, pass)) {
-		if (vhost_blk_take_chain(bvq, disk, &lim, pass, &added))
+		if (vhost_blk_take_chain(bvq, disk, pass, &added))
 			continue;
 		if (bvq->failed || bvq->missed || added || pass->batch ||
 		    pass->poll || !vhost_enable_notify(vq->dev, vq))
@@ -1006,6 +1011,7 @@ int vhost_blk_start_queue(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	bvq->write_through = disk->flags & VHOST_BLK_BACKEND_WRITE_THROUGH ||
 			     !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
 	memset(bvq->no_write_zeroes, 0, sizeof(bvq->no_write_zeroes));
+	vhost_blk_set_limits(bvq, disk);
 	bvq->dev = disk->bdev->bd_dev;
 	bvq->failed = false;
 	WRITE_ONCE(bvq->missed, false);

@@ -4,10 +4,10 @@
  *
  * vhost_get_vq_desc() takes any chain, for any kind of ring and memory. What is
  * read here are chains of descriptors that each lie in one region of the memory
- * table, or one such table of them. Whatever is not like that, or not right, is
- * left as it is: vhost_get_vq_desc() then reads it anew and is the judge of it.
- * Nothing of what was read here is kept in that case, so the driver gains
- * nothing by changing it in between.
+ * table, or one such table of them, in a ring that is little-endian. Whatever is
+ * not like that, or not right, is left as it is: vhost_get_vq_desc() then reads
+ * it anew and is the judge of it. Nothing of what was read here is kept in that
+ * case, so the driver gains nothing by changing it in between.
  */
 #include <linux/align.h>
 #include <linux/minmax.h>
@@ -74,22 +74,22 @@ vhost_blk_translate(struct vhost_blk_chain *chain, u64 addr, u32 len, u32 access
 	return u64_to_user_ptr(map->addr + offset);
 }
 
-static __always_inline bool
-vhost_blk_has_flag(const struct vhost_blk_chain *chain,
-		   const struct vring_desc *desc, u16 flag)
+/* Only little-endian rings are read here: each value is as it is known to be. */
+static __always_inline bool vhost_blk_has_flag(const struct vring_desc *desc,
+					       u16 flag)
 {
-	return desc->flags & cpu_to_vhost16(chain->vq, flag);
+	return desc->flags & __cpu_to_virtio16(true, flag);
 }
 
 /* Puts what a descriptor names into vq->iov, readable pieces first. */
 static __always_inline bool vhost_blk_add_desc(struct vhost_blk_chain *chain,
 					       const struct vring_desc *desc)
 {
-	bool write = vhost_blk_has_flag(chain, desc, VRING_DESC_F_WRITE);
-	u32 len = vhost32_to_cpu(chain->vq, desc->len);
+	bool write = vhost_blk_has_flag(desc, VRING_DESC_F_WRITE);
+	u32 len = __virtio32_to_cpu(true, desc->len);
 	void __user *addr;
 
-	addr = vhost_blk_translate(chain, vhost64_to_cpu(chain->vq, desc->addr),
+	addr = vhost_blk_translate(chain, __virtio64_to_cpu(true, desc->addr),
 				   len, write ? VHOST_MAP_WO : VHOST_MAP_RO);
 	if (!addr || !len)
 		return false;
@@ -112,11 +112,11 @@ static __always_inline bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 		struct vring_desc desc[VHOST_BLK_DESC_BATCH];
 		u64 word[2 * VHOST_BLK_DESC_BATCH];
 	} copy __uninitialized;
-	u32 len = vhost32_to_cpu(chain->vq, table->len);
+	u32 len = __virtio32_to_cpu(true, table->len);
 	const vring_desc_t __user *from;
 	unsigned int left, nr, i;
 
-	from = vhost_blk_translate(chain, vhost64_to_cpu(chain->vq, table->addr),
+	from = vhost_blk_translate(chain, __virtio64_to_cpu(true, table->addr),
 				   len, VHOST_MAP_RO);
 	if (!from || len % sizeof(*from) ||
 	    len > VHOST_BLK_DESC_MAX * sizeof(*from) ||
@@ -130,11 +130,10 @@ static __always_inline bool vhost_blk_add_table(struct vhost_blk_chain *chain,
 		for (i = 0; i < nr; i++) {
 			const struct vring_desc *desc = &copy.desc[i];
 
-			if (vhost_blk_has_flag(chain, desc,
-					       VRING_DESC_F_INDIRECT) ||
+			if (vhost_blk_has_flag(desc, VRING_DESC_F_INDIRECT) ||
 			    !vhost_blk_add_desc(chain, desc))
 				return false;
-			if (!vhost_blk_has_flag(chain, desc, VRING_DESC_F_NEXT))
+			if (!vhost_blk_has_flag(desc, VRING_DESC_F_NEXT))
 				return true;
 		}
 	}
@@ -157,16 +156,16 @@ static __always_inline bool vhost_blk_add_chain(struct vhost_blk_chain *chain,
 		if (i >= vq->num ||
 		    !vhost_blk_copy_pairs(copy.word, vq->desc + i, 1))
 			return false;
-		if (vhost_blk_has_flag(chain, &copy.desc, VRING_DESC_F_INDIRECT))
-			return !vhost_blk_has_flag(chain, &copy.desc,
+		if (vhost_blk_has_flag(&copy.desc, VRING_DESC_F_INDIRECT))
+			return !vhost_blk_has_flag(&copy.desc,
 						   VRING_DESC_F_NEXT) &&
 			       vhost_blk_add_table(chain, &copy.desc);
 		if (chain->iov == vq->iov + VHOST_BLK_DESC_MAX ||
 		    !vhost_blk_add_desc(chain, &copy.desc))
 			return false;
-		if (!vhost_blk_has_flag(chain, &copy.desc, VRING_DESC_F_NEXT))
+		if (!vhost_blk_has_flag(&copy.desc, VRING_DESC_F_NEXT))
 			return true;
-		i = vhost16_to_cpu(vq, copy.desc.next);
+		i = __virtio16_to_cpu(true, copy.desc.next);
 	}
 }
 
@@ -180,7 +179,7 @@ static int vhost_blk_has_chain(struct vhost_virtqueue *vq)
 		return 1;
 	if (get_user(raw, &vq->avail->idx))
 		return -EAGAIN;
-	idx = vhost16_to_cpu(vq, raw);
+	idx = __virtio16_to_cpu(true, raw);
 	if (idx == vq->last_avail_idx)
 		return 0;
 	if ((u16)(idx - vq->last_avail_idx) > vq->num)
@@ -214,8 +213,8 @@ int vhost_blk_get_chain(struct vhost_virtqueue *vq,
 
 	lockdep_assert_held(&vq->mutex);
 
-	/* Then the addresses of the ring are not the VMM's. */
-	if (unlikely(vq->iotlb))
+	/* With an IOTLB the addresses of the ring are not the VMM's. */
+	if (unlikely(vq->iotlb || !vhost_is_little_endian(vq)))
 		return -EAGAIN;
 	r = vhost_blk_has_chain(vq);
 	if (r <= 0)
@@ -223,7 +222,7 @@ int vhost_blk_get_chain(struct vhost_virtqueue *vq,
 
 	if (get_user(raw, &vq->avail->ring[vq->last_avail_idx & (vq->num - 1)]))
 		return -EAGAIN;
-	head = vhost16_to_cpu(vq, raw);
+	head = __virtio16_to_cpu(true, raw);
 	if (!vhost_blk_add_chain(&chain, head))
 		return -EAGAIN;
 
