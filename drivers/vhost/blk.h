@@ -291,10 +291,11 @@ struct vhost_blk_vq {
 
 	/*
 	 * The task that will look at @done before it goes to sleep, if any. It
-	 * alone touches @pass_done.
+	 * alone touches @pass_done and its end.
 	 */
 	struct task_struct *pass_task;
 	struct vhost_blk_req *pass_done;
+	struct vhost_blk_req **pass_tail;
 
 	/* Any context. */
 	struct llist_head done;

@@ -339,21 +339,19 @@ static void vhost_blk_add_to_batch(struct vhost_blk_pass *pass,
 /* Everything that is DONE, in the order in which it was. */
 static struct vhost_blk_req *vhost_blk_take_done(struct vhost_blk_vq *bvq)
 {
-	struct vhost_blk_req *list = NULL, **tail = &list, *req, *next;
+	struct vhost_blk_req *list = NULL, **tail = &list, *req;
 	struct llist_node *node;
 
 	lockdep_assert_held(&bvq->vq.mutex);
 
-	if (bvq->pass_task == current) {
-		for (req = bvq->pass_done; req; req = next) {
-			next = req->next;
-			req->next = list;
-			list = req;
-		}
+	if (bvq->pass_task == current && bvq->pass_done) {
+		list = bvq->pass_done;
+		tail = bvq->pass_tail;
 		bvq->pass_done = NULL;
-		while (*tail)
-			tail = &(*tail)->next;
+		bvq->pass_tail = &bvq->pass_done;
 	}
+	if (llist_empty(&bvq->done))
+		return list;
 	node = llist_reverse_order(llist_del_all(&bvq->done));
 	llist_for_each_entry(req, node, done_node) {
 		*tail = req;
@@ -694,6 +692,7 @@ static bool vhost_blk_begin_pass(struct vhost_blk_vq *bvq)
 
 	if (bvq->pass_task)
 		return false;
+	bvq->pass_tail = &bvq->pass_done;
 	WRITE_ONCE(bvq->pass_task, current);
 	return true;
 }
@@ -767,7 +766,8 @@ static void vhost_blk_run_queue(struct vhost_blk_vq *bvq)
 		pass.batch = NULL;
 		pass.tail = &pass.batch;
 		pass.batched = 0;
-		vhost_blk_poll_device(bvq);
+		if (unlikely(!list_empty(&bvq->polled)))
+			vhost_blk_poll_device(bvq);
 		/* It may have gone whenever the mutex was dropped. */
 		if (unlikely(vq->iotlb))
 			vhost_blk_unpark(bvq);
@@ -899,8 +899,9 @@ void vhost_blk_request_done(struct vhost_blk_req *req)
 	struct vhost_blk_vq *bvq = req->bvq;
 
 	if (in_task() && READ_ONCE(bvq->pass_task) == current) {
-		req->next = bvq->pass_done;
-		bvq->pass_done = req;
+		req->next = NULL;
+		*bvq->pass_tail = req;
+		bvq->pass_tail = &req->next;
 		return;
 	}
 
