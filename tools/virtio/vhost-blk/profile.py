@@ -17,15 +17,21 @@ import sys
 DRIVER, OTHER = "[bench]", "other_parts_of_the_kernel"
 # The first that a name matches.
 GROUPS = (
-    ("block_layer", r"blk|bio|blkdev|bdev|sbitmap|elv_|disk_|bvec|dio_"),
+    ("block_layer", r"blk|bio|blkdev|bdev|sbitmap|elv_|disk_|bvec|dio_|wbt_|rq_qos|"
+     r"io_ticks|find_next_zero_bit"),
     ("pinning_of_memory", r"pin_user|unpin|gup_|folio|follow_page|pte_"),
     ("io_uring", r"^_*io_(?!schedule)"),
     ("the_scheduler", r"sched|enqueue|dequeue|ttwu|wake|__switch_to|switch_mm|"
-     r"pick_|put_prev|set_next|update_(curr|load|rq|cfs|se|min)|reweight|avg_vruntime|"
-     r"place_entity|select_(task|idle)|finish_task|prepare_task|psi_|"
-     r"pelt|cpuacct|_eligible|util_est|cpu_clock"),
-    ("system_calls_and_eventfds", r"syscall|sys_|eventfd|vfs_|ksys|fdget|fput|"
-     r"rw_verify|do_epoll|ep_|aio_"),
+     r"pick_|put_prev|set_next|update_(curr|load|rq|cfs|se|min|dead|ent)|reweight|"
+     r"avg_vruntime|place_entity|select_(task|idle)|finish_task|prepare_task|psi_|"
+     r"pelt|cpuacct|_eligible|util_est|cpu_clock|_entity|rb_insert|clear_delayed|"
+     r"record_times|rcu_note|rseq|mm_cid|fpregs|load_tls|gsbase_inactive|"
+     r"mem_cgroup_handle|task_rq|fpu_return|dl_server"),
+    ("system_calls_and_eventfds", r"syscall|SYSCALL|sys_|eventfd|vfs_|ksys|fdget|fput|"
+     r"rw_verify|do_epoll|ep_|aio_|security_|apparmor|aa_file|_copy_to_iter|"
+     r"check_object|check_heap|virt_addr|rep_movs|exit_to_user|do_wait_intr"),
+    ("the_clock", r"ktime|tsc"),
+    ("locks_and_lists", r"spin_(un)?lock|rcu_read|list_(add|del)|mutex_"),
 )
 
 
