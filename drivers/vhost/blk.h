@@ -124,6 +124,12 @@ struct vhost_blk_vecs {
 	};
 };
 
+/* The pieces of guest memory that a request still needs. */
+struct vhost_blk_iov {
+	struct vhost_blk_cursor start;	/* of the present window, in these */
+	struct iovec pieces[];
+};
+
 /* One bio of a request. The bio is last: bio_alloc_bioset() pads in front. */
 struct vhost_blk_bio {
 	struct vhost_blk_bio *next;
@@ -167,14 +173,17 @@ struct vhost_blk_kept_table {
  *              used ring is not to be had; virtqueue mutex
  */
 struct vhost_blk_req {
-	struct llist_node done_node;
-	struct vhost_blk_req *next;
+	union {				/* it is on one list at most */
+		struct llist_node done_node;
+		struct vhost_blk_req *next;
+	};
 	struct vhost_blk_vq *bvq;
 	const struct vhost_blk_disk *disk;
 	atomic_t pending;
 	int error;			/* the first blk_status_t of the window */
-	int device_errno;		/* why the device failed the request */
-	u32 head;
+	s16 device_errno;		/* why the device failed the request */
+	u16 head;
+	u32 window;			/* bytes of the present window */
 	u64 number;			/* in the order of the ring */
 	u64 start;			/* ns, when it was taken off the ring */
 	u8 generation;
@@ -195,9 +204,7 @@ struct vhost_blk_req {
 	struct vhost_blk_cmd cmd;
 	struct vhost_blk_range *ranges;	/* a copy, if there are several */
 	u64 done;			/* bytes of windows that are complete */
-	u64 window;			/* bytes of the present window */
-	struct vhost_blk_cursor window_start;
-	struct iovec *iov;		/* a copy, if the ring's may not be used */
+	struct vhost_blk_iov *iov;	/* a copy, if the ring's may not be used */
 	struct vhost_blk_zoned *zoned;	/* what zones need besides, or NULL */
 
 	union {				/* copies, if data is to be logged */
@@ -208,7 +215,6 @@ struct vhost_blk_req {
 
 	struct list_head poll_node;	/* of .polled, or .parked afterwards */
 	struct vhost_blk_bio *bios;
-	struct vhost_blk_bio *last_bio;
 	union {
 		struct vhost_blk_vecs *lent;	/* instead of inline_vecs, or NULL */
 		struct vhost_blk_kept *kept;	/* the same of @one_page, or NULL */
@@ -253,6 +259,7 @@ struct vhost_blk_vq {
 	struct vhost_blk_req *free;
 	struct vhost_blk_vecs *free_vecs;
 	struct vhost_blk_kept_table *kept_table;
+	struct vhost_blk_bio *last_bio;	/* of the request that is being built */
 	unsigned int nr_reqs;
 	u64 taken;			/* requests, since open() */
 	struct vhost_blk_held_entry *held;	/* nr_reqs of them, or NULL */
@@ -396,7 +403,8 @@ struct bio *vhost_blk_add_inline_bio(struct vhost_blk_req *req, blk_opf_t opf,
 				     struct bio_vec *vecs, unsigned int nr);
 bool vhost_blk_fill_bio(struct vhost_blk_req *req, struct bio *bio,
 			size_t limit);
-bool vhost_blk_keep_iov(struct vhost_blk_req *req);
+bool vhost_blk_keep_iov(struct vhost_blk_req *req,
+			const struct vhost_blk_cursor *start);
 bool vhost_blk_must_bounce(const struct vhost_blk_req *req);
 bool vhost_blk_build_or_fail(struct vhost_blk_req *req);
 bool vhost_blk_end_request(struct vhost_blk_req *req, u8 status);

@@ -114,10 +114,10 @@ static void vhost_blk_link_bio(struct vhost_blk_req *req, struct bio *bio)
 	next = container_of(bio, struct vhost_blk_bio, bio);
 	next->next = NULL;
 	if (req->bios)
-		req->last_bio->next = next;
+		req->bvq->last_bio->next = next;
 	else
 		req->bios = next;
-	req->last_bio = next;
+	req->bvq->last_bio = next;
 	atomic_inc(&req->pending);
 }
 
@@ -173,7 +173,7 @@ static void vhost_blk_free_bio(struct vhost_blk_req *req,
 /* The last bio got no page: do without it. */
 static void vhost_blk_drop_bio(struct vhost_blk_req *req)
 {
-	struct vhost_blk_bio *last = req->last_bio, *this = req->bios;
+	struct vhost_blk_bio *last = req->bvq->last_bio, *this = req->bios;
 
 	if (this == last) {
 		req->bios = NULL;
@@ -181,7 +181,7 @@ static void vhost_blk_drop_bio(struct vhost_blk_req *req)
 		while (this->next != last)
 			this = this->next;
 		this->next = NULL;
-		req->last_bio = this;
+		req->bvq->last_bio = this;
 	}
 	atomic_dec(&req->pending);
 	vhost_blk_free_bio(req, last);
@@ -287,30 +287,35 @@ static size_t vhost_blk_add_pages(struct vhost_blk_req *req, struct bio *bio,
  * The ring's iovecs are gone with the next vhost_get_vq_desc(): keep those that
  * a further window, or the copy back of a bounced read, will need.
  */
-bool vhost_blk_keep_iov(struct vhost_blk_req *req)
+bool vhost_blk_keep_iov(struct vhost_blk_req *req,
+			const struct vhost_blk_cursor *start)
 {
-	struct vhost_blk_cursor *start = &req->window_start;
 	struct vhost_blk_cursor *data = &req->cmd.data;
 	unsigned int used = data->iov - start->iov;
 	const struct iovec *last = start->iov;
+	unsigned int nr;
 	u64 bytes;
 
-	if (req->iov || req->zero_pages)
+	if (req->zero_pages)
 		return true;
+	if (req->iov) {
+		req->iov->start = *start;
+		return true;
+	}
 	if (!data->left && !(req->bounced && vhost_blk_is_read(req)))
 		return true;
 
 	for (bytes = last->iov_len - start->skip; bytes < start->left;)
 		bytes += (++last)->iov_len;
 
-	req->iov = kmalloc_array(last - start->iov + 1, sizeof(*req->iov),
-				 VHOST_BLK_GFP);
+	nr = last - start->iov + 1;
+	req->iov = kmalloc(struct_size(req->iov, pieces, nr), VHOST_BLK_GFP);
 	if (!req->iov)
 		return false;
-	memcpy(req->iov, start->iov,
-	       (last - start->iov + 1) * sizeof(*req->iov));
-	start->iov = req->iov;
-	data->iov = req->iov + used;
+	memcpy(req->iov->pieces, start->iov, nr * sizeof(*start->iov));
+	req->iov->start = *start;
+	req->iov->start.iov = req->iov->pieces;
+	data->iov = req->iov->pieces + used;
 	return true;
 }
 
@@ -358,10 +363,10 @@ bool vhost_blk_fill_bio(struct vhost_blk_req *req, struct bio *bio,
  */
 static bool vhost_blk_build_data(struct vhost_blk_req *req)
 {
+	const struct vhost_blk_cursor start = req->cmd.data;
 	size_t limit = vhost_blk_window_limit(req);
 	struct bio *bio;
 
-	req->window_start = req->cmd.data;
 	while (req->window < limit) {
 		bio = vhost_blk_add_bio(req, vhost_blk_opf(req),
 					vhost_blk_estimate_vecs(req,
@@ -374,7 +379,7 @@ static bool vhost_blk_build_data(struct vhost_blk_req *req)
 			break;
 		}
 	}
-	if (!req->window || !vhost_blk_keep_iov(req))
+	if (!req->window || !vhost_blk_keep_iov(req, &start))
 		return false;
 	vhost_blk_mark_polled(req);
 	return true;
@@ -637,7 +642,7 @@ static void vhost_blk_free_bios(struct vhost_blk_req *req)
 
 static bool vhost_blk_copy_back(struct vhost_blk_req *req)
 {
-	struct vhost_blk_cursor to = req->window_start;
+	struct vhost_blk_cursor to = req->iov->start;
 	struct vhost_blk_bio *this;
 	unsigned int i;
 

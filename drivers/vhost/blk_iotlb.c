@@ -268,7 +268,7 @@ static struct vhost_blk_cursor vhost_blk_written(const struct vhost_blk_cmd *cmd
 		return written;
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_ZONE_APPEND:
-		return cmd->append;
+		return vhost_blk_append_place(cmd);
 	case VHOST_BLK_STAT_READ:
 	case VHOST_BLK_STAT_GET_ID:
 	case VHOST_BLK_STAT_ZONE_REPORT:

@@ -339,7 +339,7 @@ static void vhost_blk_add_to_batch(struct vhost_blk_pass *pass,
 /* Everything that is DONE, in the order in which it was. */
 static struct vhost_blk_req *vhost_blk_take_done(struct vhost_blk_vq *bvq)
 {
-	struct vhost_blk_req *list = NULL, **tail = &list, *req;
+	struct vhost_blk_req *list = NULL, **tail = &list, *req, *next;
 	struct llist_node *node;
 
 	lockdep_assert_held(&bvq->vq.mutex);
@@ -353,7 +353,7 @@ static struct vhost_blk_req *vhost_blk_take_done(struct vhost_blk_vq *bvq)
 	if (llist_empty(&bvq->done))
 		return list;
 	node = llist_reverse_order(llist_del_all(&bvq->done));
-	llist_for_each_entry(req, node, done_node) {
+	llist_for_each_entry_safe(req, next, node, done_node) {
 		*tail = req;
 		tail = &req->next;
 	}

@@ -254,7 +254,6 @@ static bool vhost_blk_zone_ok(const struct vhost_blk_limits *lim, u64 sector)
 
 /* VIRTIO_BLK_T_ZONE_APPEND: what is written ends with the sector, a le64. */
 static u8 vhost_blk_parse_append(const struct vhost_blk_limits *lim,
-				 const struct iovec *in,
 				 struct vhost_blk_cmd *cmd)
 {
 	cmd->bytes = 0;
@@ -273,11 +272,23 @@ static u8 vhost_blk_parse_append(const struct vhost_blk_limits *lim,
 		return VIRTIO_BLK_S_ZONE_INVALID_CMD;
 
 	cmd->bytes = cmd->data.left;
-	cmd->append = (struct vhost_blk_cursor) {
-		.iov = in, .left = cmd->in_bytes,
-	};
-	vhost_blk_cursor_skip(&cmd->append, cmd->in_bytes - sizeof(__le64));
 	return VIRTIO_BLK_S_OK;
+}
+
+/**
+ * vhost_blk_append_place - where to say which sector was appended to
+ * @cmd: an append, just parsed: its data is where it was, and so are the buffers
+ *
+ * Return: the last bytes before the status.
+ */
+struct vhost_blk_cursor vhost_blk_append_place(const struct vhost_blk_cmd *cmd)
+{
+	struct vhost_blk_cursor cur = cmd->data;
+
+	/* Behind the data come the buffers that may be written. */
+	cur.left += cmd->in_bytes;
+	vhost_blk_cursor_skip(&cur, cur.left - sizeof(__le64));
+	return cur;
 }
 
 /* VIRTIO_BLK_T_ZONE_REPORT: a header, and what zones there is room for. */
@@ -420,7 +431,7 @@ static u8 vhost_blk_parse_cmd(const struct vhost_blk_limits *lim,
 	case VHOST_BLK_STAT_ZONE_REPORT:
 		return vhost_blk_parse_report(lim, in, cmd);
 	case VHOST_BLK_STAT_ZONE_APPEND:
-		return vhost_blk_parse_append(lim, in, cmd);
+		return vhost_blk_parse_append(lim, cmd);
 	case VHOST_BLK_STAT_ZONE_MANAGE:
 		cmd->zone_op = type;
 		return vhost_blk_check_zone_op(lim, cmd);
@@ -452,7 +463,6 @@ bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 	u64 out_bytes = vhost_blk_iov_bytes(iov, in);
 	u64 in_bytes = vhost_blk_iov_bytes(in, end);
 
-	/* All but .append, which only an append has: spare the stores. */
 	cmd->type = VHOST_BLK_STAT_OTHER;
 	cmd->status = VIRTIO_BLK_S_OK;
 	cmd->unmap = false;

@@ -62,7 +62,6 @@ struct vhost_blk_cmd {
 	u64 in_bytes;			/* writable bytes before the status */
 	struct vhost_blk_cursor data;	/* what to read from or write to */
 	u8 __user *status_addr;
-	struct vhost_blk_cursor append;	/* where to say what was appended to */
 };
 
 /**
@@ -145,6 +144,8 @@ bool vhost_blk_parse_chain(const struct vhost_blk_limits *lim,
 			   unsigned int in_num, struct vhost_blk_cmd *cmd,
 			   struct vhost_blk_range *ranges);
 
+struct vhost_blk_cursor
+vhost_blk_append_place(const struct vhost_blk_cmd *cmd);
 u8 vhost_blk_status(blk_status_t error);
 
 /**

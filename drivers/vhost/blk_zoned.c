@@ -38,6 +38,7 @@ struct vhost_blk_zoned {
 	void *buffer;			/* vectors of an append, or a report */
 	unsigned int pages;		/* counted in vhost_blk_vq.bounce_pages */
 	struct iovec sector[VHOST_BLK_SECTOR_PIECES];
+	struct vhost_blk_cursor append;	/* in these */
 
 	/* The report; the work item's while it is made. */
 	unsigned int max_zones;
@@ -187,7 +188,7 @@ static bool vhost_blk_append_fits(const struct vhost_blk_req *req)
 /* The iovecs are gone when it is known which sector it was. */
 static void vhost_blk_keep_sector_pieces(struct vhost_blk_req *req)
 {
-	struct vhost_blk_cursor cur = req->cmd.append;
+	struct vhost_blk_cursor cur = vhost_blk_append_place(&req->cmd);
 	struct iovec *piece = req->zoned->sector;
 	void __user *addr;
 	size_t len;
@@ -196,8 +197,9 @@ static void vhost_blk_keep_sector_pieces(struct vhost_blk_req *req)
 		*piece++ = (struct iovec) { .iov_base = addr, .iov_len = len };
 		vhost_blk_cursor_advance(&cur, len);
 	}
-	req->cmd.append.iov = req->zoned->sector;
-	req->cmd.append.skip = 0;
+	req->zoned->append = (struct vhost_blk_cursor) {
+		.iov = req->zoned->sector, .left = sizeof(__le64),
+	};
 }
 
 static bool vhost_blk_start_append(struct vhost_blk_req *req)
@@ -321,7 +323,7 @@ bool vhost_blk_put_append_sector(struct vhost_blk_req *req)
 {
 	__le64 sector = cpu_to_le64(req->cmd.sector);
 
-	return vhost_blk_copy_to_guest(&req->cmd.append, &sector,
+	return vhost_blk_copy_to_guest(&req->zoned->append, &sector,
 				       sizeof(sector));
 }
 
@@ -343,6 +345,7 @@ static bool vhost_blk_start_report(struct vhost_blk_req *req)
 	u64 zones = vhost_blk_zone_no(req, req->disk->capacity - 1) -
 		    vhost_blk_zone_no(req, req->cmd.sector) + 1;
 	struct vhost_blk_zoned *zoned = vhost_blk_get_zoned(req);
+	struct vhost_blk_cursor start;
 	size_t size;
 
 	if (!zoned)
@@ -356,8 +359,8 @@ static bool vhost_blk_start_report(struct vhost_blk_req *req)
 	zoned->buffer = kvzalloc(size, VHOST_BLK_GFP);
 	req->cmd.bytes = size;
 	req->cmd.data.left = size;
-	req->window_start = req->cmd.data;
-	if (!zoned->buffer || !vhost_blk_keep_iov(req))
+	start = req->cmd.data;
+	if (!zoned->buffer || !vhost_blk_keep_iov(req, &start))
 		return vhost_blk_end_request(req, VIRTIO_BLK_S_IOERR);
 	zoned->pages = DIV_ROUND_UP(size, PAGE_SIZE);
 	req->bvq->bounce_pages += zoned->pages;

@@ -394,8 +394,9 @@ static void check_data(const struct vhost_blk_cmd *cmd,
 {
 	switch (cmd->type) {
 	case VHOST_BLK_STAT_ZONE_APPEND:
-		must(guest_covered(cmd->append, chain->iov + chain->out_num,
-				   chain->in_num, chain->in_bytes - 9, 8));
+		must(guest_covered(vhost_blk_append_place(cmd),
+				   chain->iov + chain->out_num, chain->in_num,
+				   chain->in_bytes - 9, 8));
 		fallthrough;
 	case VHOST_BLK_STAT_WRITE:
 		must(cmd->data.left == cmd->bytes);

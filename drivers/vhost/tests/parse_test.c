@@ -684,8 +684,8 @@ static void check_cmd(struct vhost_blk_cmd *cmd, const struct guest_chain *chain
 		check(guest_covered(cmd->data, in, chain->in_num, 0,
 				    want->bytes));
 	if (want->type == VHOST_BLK_STAT_ZONE_APPEND)
-		check(guest_covered(cmd->append, in, chain->in_num,
-				    chain->in_bytes - 9, 8));
+		check(guest_covered(vhost_blk_append_place(cmd), in,
+				    chain->in_num, chain->in_bytes - 9, 8));
 	if (want->type == VHOST_BLK_STAT_WRITE ||
 	    want->type == VHOST_BLK_STAT_ZONE_APPEND)
 		check(guest_covered(cmd->data, chain->iov, chain->out_num, HDR,
