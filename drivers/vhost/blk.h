@@ -51,13 +51,13 @@
  * entries has fits into 128 KiB.
  */
 #define VHOST_BLK_LENT_VECS	17
-#define VHOST_BLK_NR_LENT	36U
+#define VHOST_BLK_NR_LENT	40U
 
 /*
- * Pages that a queue may keep pinned, if it has as many requests. Whoever changes
- * the owner's memory may have to look at all of them, under a lock.
+ * Pages that a queue may keep pinned, two for each request: 32 requests of 64 KiB.
+ * Whoever changes the owner's memory may have to look at all of them, under a lock.
  */
-#define VHOST_BLK_NR_KEPT	256U
+#define VHOST_BLK_NR_KEPT	512U
 
 /* A queue never has more requests in flight, whatever its ring holds. */
 #define VHOST_BLK_MAX_REQS	1024
@@ -122,6 +122,8 @@ struct vhost_blk_vecs {
 		struct vhost_blk_vecs *next;
 		struct bio_vec vecs[VHOST_BLK_LENT_VECS];
 	};
+	/* With vhost_blk_req.kept_pages: whose each page is, or NULL. */
+	struct vhost_blk_kept *kept[VHOST_BLK_LENT_VECS];
 };
 
 /* The pieces of guest memory that a request still needs. */
@@ -199,6 +201,7 @@ struct vhost_blk_req {
 	bool reporting:1;		/* asks what state zones are in */
 	bool each_zone:1;		/* resets all, one by one */
 	bool refused:1;			/* the disk became read-only */
+	bool kept_pages:1;		/* all data is in pages of @lent */
 	u16 log_num;
 
 	struct vhost_blk_cmd cmd;
@@ -440,6 +443,13 @@ static inline struct vhost_blk_kept *
 vhost_blk_kept_at(struct vhost_blk_kept_table *table, unsigned long addr)
 {
 	return &table->pages[(addr >> PAGE_SHIFT) & table->mask];
+}
+
+/* Is it worth looking whether several pages are kept? */
+static inline bool vhost_blk_may_find_kept(const struct vhost_blk_vq *bvq)
+{
+	return bvq->kept || (bvq->blk->kept[bvq->index] &&
+			     bvq->taken >= bvq->keep_from);
 }
 
 /*

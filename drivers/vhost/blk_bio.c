@@ -477,6 +477,151 @@ static bool vhost_blk_end_page(struct vhost_blk_req *req)
 	return true;
 }
 
+/* Gives back @nr pages of @lent, from number @first on; @page is the first one. */
+static void vhost_blk_unpin_lent(struct vhost_blk_req *req,
+				 struct vhost_blk_vecs *lent,
+				 unsigned int first, struct page *page,
+				 unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		req->kept = lent->kept[first + i];
+		vhost_blk_unpin_page(req, page + i);
+	}
+}
+
+/* All pages of the first @nr vectors of @lent. */
+static void vhost_blk_unpin_vecs(struct vhost_blk_req *req,
+				 struct vhost_blk_vecs *lent, unsigned int nr)
+{
+	const struct bio_vec *bv = lent->vecs;
+	unsigned int first = 0, pages;
+
+	for (; nr--; bv++, first += pages) {
+		pages = DIV_ROUND_UP(bv->bv_offset + bv->bv_len, PAGE_SIZE);
+		vhost_blk_unpin_lent(req, lent, first, bv->bv_page, pages);
+	}
+	/* This is where @kept was. */
+	req->lent = lent;
+}
+
+/* Does @page, from its start on, go on where a vector ends? */
+static bool vhost_blk_follows(const struct bio_vec *bv, struct page *page)
+{
+	unsigned int end = bv->bv_offset + bv->bv_len;
+
+	return !offset_in_page(end) &&
+	       page == bv->bv_page + (end >> PAGE_SHIFT) &&
+	       page_folio(page) == page_folio(bv->bv_page);
+}
+
+/* Finds, or pins, a page for @len bytes at @addr, number @nr of @lent. */
+static struct bio_vec *vhost_blk_add_lent(struct vhost_blk_req *req,
+					  struct vhost_blk_vecs *lent,
+					  unsigned int nr, struct bio_vec *bv,
+					  unsigned long addr, size_t len)
+{
+	unsigned int offset = offset_in_page(addr);
+	struct page *page;
+
+	page = vhost_blk_find_kept(req, addr - offset);
+	if (unlikely(!page))
+		page = vhost_blk_pin_page(req, addr - offset);
+	if (unlikely(!page))
+		return NULL;
+	lent->kept[nr] = req->kept;
+	if (nr && !offset && vhost_blk_follows(bv - 1, page)) {
+		bv[-1].bv_len += len;
+		return bv;
+	}
+	bv->bv_page = page;
+	bv->bv_len = len;
+	bv->bv_offset = offset;
+	return bv + 1;
+}
+
+/*
+ * Finds the pages of all data, and returns the end of the vectors. If the first
+ * one is not kept, neither are the others: then all are pinned in one go, by who
+ * is called for that. False if that is to be done.
+ */
+static bool vhost_blk_find_lent(struct vhost_blk_req *req,
+				struct vhost_blk_vecs *lent,
+				struct bio_vec **end)
+{
+	struct vhost_blk_cursor cur = req->cmd.data;
+	struct bio_vec *next;
+	unsigned int nr = 0;
+	unsigned long addr;
+	size_t left, len;
+	void __user *from;
+
+	*end = lent->vecs;
+	while ((left = vhost_blk_cursor_peek(&cur, &from))) {
+		vhost_blk_cursor_advance(&cur, left);
+		for (addr = (unsigned long)from; left; addr += len, left -= len) {
+			len = min(left, PAGE_SIZE - offset_in_page(addr));
+			if (nr == VHOST_BLK_LENT_VECS)
+				return false;
+			next = vhost_blk_add_lent(req, lent, nr, *end, addr,
+						  len);
+			if (unlikely(!next))
+				return false;
+			*end = next;
+			if (!nr++ && !req->kept)
+				return false;
+		}
+	}
+	req->cmd.data = cur;
+	return true;
+}
+
+/* The vectors are there: one bio for all of them. */
+static void vhost_blk_set_lent(struct vhost_blk_req *req,
+			       struct vhost_blk_vecs *lent, unsigned int nr_vecs)
+{
+	struct bio *bio;
+
+	req->lent = lent;
+	req->kept_pages = true;
+	req->error = 0;
+	atomic_set(&req->pending, 0);
+	bio = vhost_blk_add_inline_bio(req, vhost_blk_opf(req), lent->vecs,
+				       nr_vecs);
+	bio->bi_vcnt = nr_vecs;
+	bio->bi_iter.bi_size = req->cmd.bytes;
+	req->window = req->cmd.bytes;
+	if (unlikely(req->bvq->vq.busyloop_timeout))
+		vhost_blk_mark_polled(req);
+}
+
+/*
+ * Data in several pages that requests name again and again, as far as there are
+ * vectors to be lent. What is not like that is left to what asks for more.
+ */
+static bool vhost_blk_build_kept(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = req->bvq;
+	struct vhost_blk_vecs *lent = bvq->free_vecs;
+	struct bio_vec *end;
+
+	if (!lent || !req->cmd.bytes || !vhost_blk_may_find_kept(bvq) ||
+	    req->cmd.bytes > VHOST_BLK_LENT_VECS * PAGE_SIZE ||
+	    vhost_blk_must_bounce(req))
+		return false;
+	bvq->free_vecs = lent->next;
+	if (vhost_blk_find_lent(req, lent, &end)) {
+		vhost_blk_set_lent(req, lent, end - lent->vecs);
+		return true;
+	}
+	vhost_blk_unpin_vecs(req, lent, end - lent->vecs);
+	req->lent = NULL;
+	lent->next = bvq->free_vecs;
+	bvq->free_vecs = lent;
+	return false;
+}
+
 static blk_opf_t vhost_blk_range_opf(const struct vhost_blk_req *req)
 {
 	switch (req->cmd.type) {
@@ -607,6 +752,10 @@ static void vhost_blk_put_pages(struct vhost_blk_req *req, struct bio *bio)
 	bool dirty = vhost_blk_is_read(req);
 	unsigned int i, nr;
 
+	if (req->kept_pages) {
+		vhost_blk_unpin_vecs(req, req->lent, bio->bi_vcnt);
+		return;
+	}
 	for (i = 0; i < bio->bi_vcnt; i++) {
 		struct bio_vec *bv = &bio->bi_io_vec[i];
 
@@ -638,6 +787,7 @@ static void vhost_blk_free_bios(struct vhost_blk_req *req)
 	}
 	req->bios = NULL;
 	req->one_page = false;
+	req->kept_pages = false;
 }
 
 static bool vhost_blk_copy_back(struct vhost_blk_req *req)
@@ -785,6 +935,7 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 	req->window = 0;
 	req->bounced = false;
 	req->one_page = false;
+	req->kept_pages = false;
 	req->zero_pages = false;
 	req->flushing = false;
 	req->reporting = false;
@@ -799,7 +950,8 @@ bool vhost_blk_start_request(struct vhost_blk_req *req)
 		    !vhost_blk_zones_ok(req))
 			return vhost_blk_end_request(req,
 						     VIRTIO_BLK_S_ZONE_INVALID_CMD);
-		if (likely(vhost_blk_build_page(req)))
+		if (likely(vhost_blk_build_page(req)) ||
+		    vhost_blk_build_kept(req))
 			return true;
 		req->bounced = vhost_blk_must_bounce(req);
 		break;

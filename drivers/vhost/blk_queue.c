@@ -939,7 +939,7 @@ static void vhost_blk_init_vecs(struct vhost_blk_vq *bvq,
  */
 static int vhost_blk_alloc_memory(struct vhost_blk_vq *bvq)
 {
-	unsigned int nr_kept = min(bvq->nr_reqs, VHOST_BLK_NR_KEPT);
+	unsigned int nr_kept = min(2 * bvq->nr_reqs, VHOST_BLK_NR_KEPT);
 	unsigned int nr_vecs = min(bvq->nr_reqs, VHOST_BLK_NR_LENT);
 	size_t reqs = bvq->nr_reqs * sizeof(struct vhost_blk_req);
 	size_t vecs = nr_vecs * sizeof(struct vhost_blk_vecs);

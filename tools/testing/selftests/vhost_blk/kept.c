@@ -604,7 +604,154 @@ static bool read_pages(struct vq *vq, struct gbuf data, struct blk_req req[64],
 }
 
 /* More pages than there is room for: the others are pinned as ever. */
-TEST_F(kept, e63_no_more_than_requests)
+/*
+ * Of a request with several pages, all are kept. It takes one more try: only once
+ * its first page is kept are the others looked at one by one.
+ */
+static bool keep_all(struct bench *b, struct gbuf data)
+{
+	struct vq *vq = &b->dev.vq[0];
+	int64_t pins;
+	int i;
+
+	for (i = 0; i < 3; i++)
+		if (blk_io(vq, VIRTIO_BLK_T_IN, 0, data) != OK)
+			return false;
+	pins = oracle_pins_acquired();
+	return blk_io(vq, VIRTIO_BLK_T_IN, 0, data) == OK &&
+	       gbuf_matches(data, 1) && oracle_pins_acquired() == pins;
+}
+
+static struct gbuf map_pages(struct vdev *dev, unsigned int nr)
+{
+	return map_extra(dev, anonymous(nr * GUEST_PAGE,
+					PROT_READ | PROT_WRITE),
+			 nr * GUEST_PAGE);
+}
+
+/* 64 KiB that begin and end within a page. */
+TEST_F(kept, e63_pages_of_one_request)
+{
+	struct gbuf data;
+	int64_t pins;
+
+	data = map_pages(&self->b.dev, 17);
+	ASSERT_NE(0, data.len);
+	data = gbuf_at(data, 512, 65536);
+	ASSERT_TRUE(keep_all(&self->b, data));
+	EXPECT_EQ(17, oracle_pins());
+	pins = oracle_pins_acquired();
+	gbuf_fill(data, 2);
+	backend_allow(&self->b.be, 128, 128);
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_OUT, 128, data));
+	EXPECT_EQ(pins, oracle_pins_acquired());
+	EXPECT_TRUE(backend_matches(&self->b.be, 128, 65536, 2));
+	/* Some of them. */
+	pins = oracle_pins_acquired();
+	EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0,
+			     gbuf_at(data, 8192, 16384)));
+	EXPECT_TRUE(gbuf_matches(gbuf_at(data, 8192, 16384), 1));
+	EXPECT_EQ(pins, oracle_pins_acquired());
+	EXPECT_EQ(17, oracle_pins());
+}
+
+TEST_F(kept, e63_pages_and_one_given_back)
+{
+	static const unsigned int pages[] = { 0, 7, 15 };
+	struct gbuf data;
+	unsigned int i;
+
+	data = map_pages(&self->b.dev, 16);
+	ASSERT_NE(0, data.len);
+	for (i = 0; i < ARRAY_SIZE(pages); i++) {
+		void *page = data.p + pages[i] * GUEST_PAGE;
+
+		ASSERT_TRUE(keep_all(&self->b, data));
+		ASSERT_TRUE(map_over(page));
+		EXPECT_EQ(15, oracle_pins());
+		EXPECT_EQ(OK, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, data));
+		EXPECT_TRUE(gbuf_matches(data, 1)) TH_LOG("page %u", pages[i]);
+		EXPECT_EQ(15, oracle_pins());
+	}
+}
+
+TEST_F(kept, e63_pages_and_one_not_there)
+{
+	struct gbuf data;
+	void *page;
+
+	data = map_pages(&self->b.dev, 16);
+	ASSERT_NE(0, data.len);
+	page = data.p + 7 * GUEST_PAGE;
+	ASSERT_TRUE(keep_all(&self->b, data));
+	ASSERT_EQ(0, mprotect(page, GUEST_PAGE, PROT_NONE));
+	EXPECT_EQ(IOERR, blk_io(self->vq, VIRTIO_BLK_T_IN, 0, data));
+	ASSERT_EQ(0, mprotect(page, GUEST_PAGE, PROT_READ | PROT_WRITE));
+	EXPECT_TRUE(keep_all(&self->b, data));
+	EXPECT_EQ(16, oracle_pins());
+}
+
+TEST_F(kept, e64_pages_and_unmapped_in_flight)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[2];
+	struct gbuf data;
+	unsigned int i;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 65536, 1));
+	data = map_pages(dev, 16);
+	ASSERT_NE(0, data.len);
+	ASSERT_TRUE(keep_all(&self->b, data));
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	for (i = 0; i < 2; i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 0, data);
+		blk_req_queue(self->vq, &req[i]);
+	}
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, 2));
+	ASSERT_EQ(0, munmap(req[0].data.p, 65536));
+	EXPECT_EQ(16, oracle_pins());
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(blk_reap(self->vq, req, 2));
+	EXPECT_TRUE(vdev_wait_in_flight(dev, 0));
+	EXPECT_EQ(0, oracle_pins());
+}
+
+/* More at a time than the queue has vectors to lend for. */
+TEST_F(kept, e63_pages_of_many_requests)
+{
+	struct bench_opts opts = { .backend.gate = true };
+	struct vdev *dev = &self->b.dev;
+	struct blk_req req[50];
+	struct gbuf data;
+	unsigned int i;
+
+	BENCH_AGAIN(&self->b, &opts, return);
+	ASSERT_TRUE(backend_fill(&self->b.be, 0, 65536, 1));
+	data = map_pages(dev, 16);
+	ASSERT_NE(0, data.len);
+	ASSERT_TRUE(keep_all(&self->b, data));
+	ASSERT_TRUE(backend_hold(&self->b.be));
+	for (i = 0; i < ARRAY_SIZE(req); i++) {
+		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 0, data);
+		blk_req_queue(self->vq, &req[i]);
+	}
+	vq_publish(self->vq);
+	vq_kick(self->vq);
+	ASSERT_TRUE(vdev_wait_in_flight(dev, ARRAY_SIZE(req)));
+	ASSERT_TRUE(backend_release(&self->b.be));
+	ASSERT_TRUE(blk_reap(self->vq, req, ARRAY_SIZE(req)));
+	for (i = 0; i < ARRAY_SIZE(req); i++)
+		EXPECT_EQ(OK, *req[i].status.p) TH_LOG("request %u", i);
+	EXPECT_TRUE(gbuf_matches(data, 1));
+	EXPECT_TRUE(vdev_wait_in_flight(dev, 0));
+	EXPECT_EQ(16, oracle_pins());
+}
+
+TEST_F(kept, e63_no_more_than_two_of_a_request)
 {
 	struct vdev *dev = &self->b.dev;
 	struct gbuf data = guest_alloc_in(&dev->mem, GUEST_ADJ, 3 << 20, 0);
@@ -616,7 +763,7 @@ TEST_F(kept, e63_no_more_than_requests)
 		req[i] = blk_req(dev, VIRTIO_BLK_T_IN, 0, data);
 	ASSERT_TRUE(read_pages(self->vq, data, req, 2));
 	EXPECT_TRUE(gbuf_matches(data, 7));
-	EXPECT_GE(self->vq->num, oracle_pins());
+	EXPECT_GE(2 * self->vq->num, oracle_pins());
 }
 
 /* Who never names a page again need not look for it any more, for a while. */
