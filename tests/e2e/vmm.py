@@ -88,6 +88,14 @@ class Qmp:
                 self.events.append(answer)
 
 
+def clock_rate():
+    """What scripts/vm has told this kernel of its clock, for the guest's kernel: both
+    count the ticks of the same processor, and cannot measure them on a busy one."""
+    with open("/proc/cmdline") as words:
+        return " ".join(word for word in words.read().split()
+                        if word.startswith("tsc_early_khz="))
+
+
 class Vmm:
     """A running QEMU; arguments are added to those that every test needs."""
 
@@ -107,7 +115,8 @@ class Vmm:
             "-action", "reboot=shutdown,shutdown=pause",
             "-kernel", kernel,
             "-append", "console=ttyS0 root=/dev/vda1 rw init=/init quiet "
-                       "init_on_alloc=1 panic=-1 reboot=t " + append,
+                       "init_on_alloc=1 panic=-1 reboot=t %s %s"
+                       % (clock_rate(), append),
             "-chardev", "file,id=console,path=" + self.console,
             "-serial", "chardev:console",
             "-chardev", "socket,id=shell,server=on,wait=off,path=%s/shell" % workdir,
