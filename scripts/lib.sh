@@ -32,6 +32,20 @@ need() {
 	done
 }
 
+# find_firmware DIR: what a QEMU in a VM boots its machines with. The array firmware
+# gets the arguments for scripts/vm that put it into DIR there.
+find_firmware() {
+	local file
+
+	firmware=()
+	for file in seabios/bios-256k.bin qemu/linuxboot_dma.bin qemu/kvmvapic.bin; do
+		file=/usr/share/$file
+		[ -r "$file" ] ||
+			die "$file is missing: apt-get install seabios qemu-system-data"
+		firmware+=(--file "$file:$1/${file##*/}")
+	done
+}
+
 # cache_dir NAME: a directory of that name in the cache.
 cache_dir() {
 	mkdir -p "$cache/$1" 2>/dev/null ||
